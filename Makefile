@@ -1,0 +1,45 @@
+# `make demo` and `make test` are all that a newcomer needs.
+#
+#   make demo                     a local cluster, uneven load, and Ballast evening it
+#   make demo ARGS="-o json"      the same, with the result as JSON on standard output
+#   make test                     every test, on real servers of six versions
+
+CARGO ?= cargo
+ARGS ?=
+
+# $(call need,PROGRAM,WHAT TO DO): one line and exit 1 when PROGRAM is missing.
+need = command -v $(1) >/dev/null 2>&1 || { echo "make: $(1) is missing: $(2)" >&2; exit 1; }
+
+.PHONY: demo test build check servers policies policies-check needs-build needs-servers
+
+demo: needs-build needs-servers
+	@scripts/servers demo
+	@$(CARGO) run --locked -- demo $(ARGS)
+
+test: needs-build needs-servers
+	@scripts/servers all
+	$(CARGO) test --workspace --locked
+
+build: needs-build
+	$(CARGO) build --workspace --locked
+
+check: needs-build
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+servers: needs-servers
+	@scripts/servers all
+
+# The embedded policies are committed: only who changes policies/ needs these.
+policies: needs-build
+	policies/build
+
+policies-check: needs-build
+	policies/build --check
+
+needs-build:
+	@$(call need,$(CARGO),install Rust with rustup)
+	@$(call need,cc,apt-get install gcc)
+
+needs-servers:
+	@$(call need,python3,apt-get install python3-pip)

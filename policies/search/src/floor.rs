@@ -1,0 +1,265 @@
+//! Lower bounds: how even any placement of these slots could possibly be, and what prevents better.
+//!
+//! Per resource, in units of the mean utilisation. The floor is the largest of three bounds, after the literature on
+//! vector scheduling and the ROADEF/EURO 2012 machine reassignment challenge:
+//! *L1* all load ÷ all capacity, nodes that get nothing or keep what they have taken out (a water level);
+//! *L2* the largest slot on the largest node; *L3* pigeons: of the k·N+1 largest slots some node holds k+1.
+//!
+//! A floor set by one giant slot says little about the other nodes. So [`Levels`] goes on: each slot above a node's
+//! fair share gets a node to itself, and the rest is judged by a level of its own.
+
+use serde::{Deserialize, Serialize};
+
+use crate::problem::{Duty, Problem, Resource};
+use crate::view::NO_OWNER;
+
+/// Heights closer than this are the same.
+const EPSILON: f64 = 1e-9;
+
+/// How many pigeons a hole is tried with; beyond that L1 is always the better bound.
+const PIGEONS_MAX: usize = 64;
+
+/// What prevents a more even placement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "cause")]
+pub enum FloorCause {
+    /// Nothing but the load itself: the floor is the mean.
+    Capacity,
+    /// One slot is larger than a node's fair share.
+    Giant {
+        /// The largest one.
+        slot: u16,
+    },
+    /// A few large slots cannot be dealt evenly.
+    LargeSlots {
+        /// How many of the largest slots prove it.
+        count: u32,
+    },
+    /// A node that gets nothing stays below the others, or one that keeps what it has is above them.
+    Held {
+        /// Its index.
+        node: u32,
+    },
+}
+
+/// The least imbalance that any placement could reach, and what prevents better.
+///
+/// 1 is perfectly even; it is also the answer when there is no load or no node counts.
+#[must_use]
+pub fn floor(problem: &Problem, resource: &Resource) -> (f64, FloorCause) {
+    Levels::of(problem, &Shares::of(problem, resource), &[]).least()
+}
+
+/// Loads and capacities as shares of their totals, so that a height (load ÷ capacity) of 1 is the mean utilisation.
+pub(crate) struct Shares {
+    /// All load that is or comes to nodes that count.
+    pub(crate) total: f64,
+    /// All capacity of nodes that count.
+    pub(crate) room: f64,
+    /// By slot; 0 for those that nobody serves or that cannot leave a draining node.
+    pub(crate) load: Vec<f64>,
+    /// By node.
+    pub(crate) capacity: Vec<f64>,
+    /// By node: height of what it has.
+    current: Vec<f64>,
+    /// By node: height of what must stay there.
+    pinned: Vec<f64>,
+    /// Slots with load, largest first.
+    sorted: Vec<u16>,
+}
+
+impl Shares {
+    pub(crate) fn of(problem: &Problem, resource: &Resource) -> Self {
+        let mut load: Vec<f64> = resource.loads.clone();
+        for (slot, load) in load.iter_mut().enumerate() {
+            let stuck = |owner: u32| !problem.nodes[owner as usize].counts() && !problem.movable(slot);
+            if problem.owners[slot] == NO_OWNER || stuck(problem.owners[slot]) {
+                *load = 0.0;
+            }
+        }
+        let total: f64 = load.iter().sum();
+        let counted = resource.capacity.iter().zip(&problem.nodes).filter(|(_, node)| node.counts());
+        let room: f64 = counted.map(|(capacity, _)| capacity).sum();
+        load.iter_mut().for_each(|load| *load /= total.max(f64::MIN_POSITIVE));
+        let capacity: Vec<f64> =
+            resource.capacity.iter().map(|capacity| capacity / room.max(f64::MIN_POSITIVE)).collect();
+        let mut current = vec![0.0; problem.nodes.len()];
+        let mut pinned = vec![0.0; problem.nodes.len()];
+        let mut sorted: Vec<u16> = Vec::new();
+        for (slot, load) in (0..).zip(&load).filter(|(_, load)| **load > 0.0) {
+            let owner = problem.owners[usize::from(slot)] as usize;
+            current[owner] += load / capacity[owner];
+            if !problem.movable(usize::from(slot)) {
+                pinned[owner] += load / capacity[owner];
+            }
+            sorted.push(slot);
+        }
+        let size = |slot: u16| load[usize::from(slot)];
+        sorted.sort_unstable_by(|one, other| size(*other).total_cmp(&size(*one)).then(one.cmp(other)));
+        Self { total, room, load, capacity, current, pinned, sorted }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.total <= 0.0 || self.room <= 0.0
+    }
+}
+
+/// What each node can be brought to.
+#[derive(Debug, Clone)]
+pub(crate) struct Levels {
+    /// The mean of the nodes that are not fixed.
+    pub(crate) mean: f64,
+    /// What the nodes that are not fixed can be brought to: their mean, or more if large slots prevent it.
+    pub(crate) rest: f64,
+    /// By node: the height of what it carries in any case, its giant or its held slots; `None` for ordinary nodes.
+    pub(crate) fixed: Vec<Option<f64>>,
+    /// Slots above the fair share, each with its best node, largest first.
+    pub(crate) giants: Vec<(u16, u32)>,
+    bounds: Vec<(f64, FloorCause)>,
+}
+
+impl Levels {
+    /// `housed` are giants of other resources and their nodes: a giant of several is best in one place.
+    pub(crate) fn of(problem: &Problem, shares: &Shares, housed: &[(u16, u32)]) -> Self {
+        let fixed = vec![None; problem.nodes.len()];
+        let mut levels = Self { mean: 1.0, rest: 1.0, fixed, giants: Vec::new(), bounds: Vec::new() };
+        if !shares.is_empty() {
+            levels.settle(problem, shares, housed);
+        }
+        levels
+    }
+
+    /// The largest bound.
+    pub(crate) fn least(&self) -> (f64, FloorCause) {
+        let capacity = (1.0, FloorCause::Capacity);
+        self.bounds.iter().fold(capacity, |best, bound| if bound.0 > best.0 + EPSILON { bound.clone() } else { best })
+    }
+
+    /// Takes out what cannot be at the level of the rest, until the level stands; notes the bounds on the way.
+    fn settle(&mut self, problem: &Problem, shares: &Shares, housed: &[(u16, u32)]) {
+        let mut level = Water { load: 1.0, room: 1.0 };
+        self.hold(problem, shares, &mut level);
+        let counted: Vec<usize> = (0..problem.nodes.len()).filter(|node| problem.nodes[*node].counts()).collect();
+        let held = counted.iter().filter_map(|node| Some((self.fixed[*node]?, *node)));
+        if let Some((height, node)) = held.max_by(|one, other| one.0.total_cmp(&other.0)) {
+            let node = u32::try_from(node).unwrap_or(NO_OWNER);
+            self.bounds.push((height.max(level.height()), FloorCause::Held { node }));
+        }
+        let largest_room = counted.iter().map(|node| shares.capacity[*node]).fold(0.0, f64::max);
+        if let Some(slot) = shares.sorted.first() {
+            let height = shares.load[usize::from(*slot)] / largest_room;
+            self.bounds.push((height, FloorCause::Giant { slot: *slot }));
+        }
+        if let Some((height, count)) = pigeons(shares, &shares.sorted, &counted) {
+            self.bounds.push((height, FloorCause::LargeSlots { count }));
+        }
+        loop {
+            let before = self.giants.len();
+            self.house_giants(problem, shares, housed, &mut level);
+            if self.giants.len() == before {
+                break;
+            }
+            self.hold(problem, shares, &mut level);
+        }
+        let free: Vec<usize> = counted.into_iter().filter(|node| self.fixed[*node].is_none()).collect();
+        let houses = |node: usize| self.giants.iter().any(|(_, house)| *house as usize == node);
+        // What lies on a node that is held may stay there.
+        let ordinary = |slot: &u16| {
+            let owner = problem.owners[usize::from(*slot)] as usize;
+            let giant = self.giants.iter().any(|(giant, _)| giant == slot);
+            problem.movable(usize::from(*slot)) && !giant && (self.fixed[owner].is_none() || houses(owner))
+        };
+        let slots: Vec<u16> = shares.sorted.iter().copied().filter(ordinary).collect();
+        self.mean = level.height();
+        self.rest = self.mean.max(pigeons(shares, &slots, &free).map_or(0.0, |(height, _)| height));
+    }
+
+    /// Fixes the nodes that get nothing and lie below the level, and those that keep more than it.
+    fn hold(&mut self, problem: &Problem, shares: &Shares, level: &mut Water) {
+        loop {
+            let before = *level;
+            for (index, node) in problem.nodes.iter().enumerate() {
+                if !node.counts() || self.fixed[index].is_some() {
+                    continue;
+                }
+                let (now, stays) = (shares.current[index], shares.pinned[index]);
+                let height = match node.duty {
+                    Duty::Frozen => now,
+                    Duty::Cordoned if now < level.height() => now,
+                    _ if stays > level.height() => stays,
+                    _ => continue,
+                };
+                self.fix(index, height, shares, level);
+            }
+            if *level == before {
+                break;
+            }
+        }
+    }
+
+    /// Gives each slot above the level a node to itself, as long as there are nodes.
+    fn house_giants(&mut self, problem: &Problem, shares: &Shares, housed: &[(u16, u32)], level: &mut Water) {
+        let known = self.giants.len();
+        let candidates = shares.sorted.iter().filter(|slot| problem.movable(usize::from(**slot))).skip(known);
+        for slot in candidates {
+            let free = |node: &usize| self.fixed[*node].is_none();
+            let elsewhere = housed.iter().find(|(giant, _)| giant == slot).map(|(_, node)| *node as usize).filter(free);
+            let Some(node) = elsewhere.or_else(|| self.best_node(problem, shares, *slot)) else { break };
+            let height = shares.load[usize::from(*slot)] / shares.capacity[node];
+            if height <= level.height() * (1.0 + EPSILON) {
+                break;
+            }
+            self.fix(node, height, shares, level);
+            self.giants.push((*slot, u32::try_from(node).unwrap_or(NO_OWNER)));
+        }
+    }
+
+    fn fix(&mut self, node: usize, height: f64, shares: &Shares, level: &mut Water) {
+        self.fixed[node] = Some(height);
+        level.load -= height * shares.capacity[node];
+        level.room -= shares.capacity[node];
+    }
+
+    /// Where a giant is best: where it is, unless another free node has distinctly more room.
+    fn best_node(&self, problem: &Problem, shares: &Shares, slot: u16) -> Option<usize> {
+        let room = |node: usize| shares.capacity[node];
+        let free = |node: &usize| self.fixed[*node].is_none() && problem.nodes[*node].counts();
+        let best = (0..problem.nodes.len()).filter(free).filter(|node| problem.nodes[*node].receives()).reduce(
+            |best, node| {
+                let emptier = shares.current[node] < shares.current[best];
+                if room(node) > room(best) || (room(node) >= room(best) && emptier) { node } else { best }
+            },
+        );
+        let home = problem.owners[usize::from(slot)] as usize;
+        let stays = free(&home) && best.is_none_or(|best| room(home) * 1.05 >= room(best));
+        if stays { Some(home) } else { best }
+    }
+}
+
+/// L3: of the k·N+1 largest slots some node holds k+1, at best the smallest of them; and how many slots prove it.
+fn pigeons(shares: &Shares, largest_first: &[u16], nodes: &[usize]) -> Option<(f64, u32)> {
+    let room = nodes.iter().map(|node| shares.capacity[*node]).fold(0.0, f64::max);
+    let bound = |k: usize| {
+        let last = k * nodes.len();
+        let together = largest_first.get(last - k..=last)?;
+        let load: f64 = together.iter().map(|slot| shares.load[usize::from(*slot)]).sum();
+        Some((load / room, u32::try_from(last + 1).unwrap_or(u32::MAX)))
+    };
+    if room <= 0.0 {
+        return None;
+    }
+    (1..=PIGEONS_MAX).map_while(bound).reduce(|best, bound| if bound.0 > best.0 { bound } else { best })
+}
+
+/// What is left for the nodes that are not fixed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Water {
+    load: f64,
+    room: f64,
+}
+
+impl Water {
+    fn height(self) -> f64 {
+        if self.room > EPSILON { (self.load / self.room).max(0.0) } else { 0.0 }
+    }
+}

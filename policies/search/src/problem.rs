@@ -1,0 +1,275 @@
+//! A view and goals, as numbers: slots with loads, nodes with capacities and duties.
+
+use std::fmt;
+
+use crate::goals::{Goals, ResourceGoal};
+use crate::view::{NO_OWNER, View, ViewNode};
+
+/// At most so many resources at once: loads are kept in arrays of this length.
+pub const MAX_RESOURCES: usize = 4;
+
+/// What a node does for a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    /// Gives and gets.
+    Serving,
+    /// Gives, gets nothing.
+    Cordoned,
+    /// Gives all it has. It does not count in the mean.
+    Draining,
+    /// Neither gives nor gets: it is loading, or somebody cannot reach it.
+    Frozen,
+}
+
+/// A primary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// As people know it: its address.
+    pub name: String,
+    /// What it does for this plan.
+    pub duty: Duty,
+}
+
+impl Node {
+    /// Whether its utilisation is part of the imbalance.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.duty != Duty::Draining
+    }
+
+    /// Whether slots may go there.
+    #[must_use]
+    pub fn receives(&self) -> bool {
+        self.duty == Duty::Serving
+    }
+}
+
+/// One resource: what each slot takes of it and what each node has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resource {
+    /// How even it is to be.
+    pub goal: ResourceGoal,
+    /// Load by slot, zero or more.
+    pub loads: Vec<f64>,
+    /// Variance of each load's samples; empty when unknown.
+    pub variance: Vec<f64>,
+    /// Capacity by node, above zero.
+    pub capacity: Vec<f64>,
+    /// Whether capacity is in the unit of the loads, so that utilisation 1 means full; otherwise only ratios mean something.
+    pub absolute: bool,
+    /// Whether it counts: there is load, and it is not idle.
+    pub active: bool,
+}
+
+impl Resource {
+    /// The resource's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.goal.name
+    }
+}
+
+/// What [`crate::solve`] works on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    /// Primaries.
+    pub nodes: Vec<Node>,
+    /// Node index by slot; a slot in flight already belongs to its target.
+    pub owners: Vec<u32>,
+    /// What to even, most important first.
+    pub resources: Vec<Resource>,
+    /// What moving a slot costs, by slot.
+    pub bytes: Vec<f64>,
+    /// By slot: it must stay.
+    pub pinned: Vec<bool>,
+}
+
+/// Why a view and goals make no problem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProblemError(pub String);
+
+impl fmt::Display for ProblemError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ProblemError {}
+
+impl Problem {
+    /// Reads a view with goals in mind.
+    ///
+    /// A resource whose column is missing is left out. When no resource is active, slot counts are evened, so that
+    /// a cluster without load or data still uses its empty nodes.
+    ///
+    /// # Errors
+    /// When goals contradict themselves, or columns do not fit the view.
+    pub fn of(view: &View, goals: &Goals) -> Result<Self, ProblemError> {
+        check(view, goals)?;
+        let weights = weights(view);
+        let nodes: Vec<Node> = view.nodes.iter().zip(&weights).map(|(node, weight)| read(node, *weight)).collect();
+        let mut owners: Vec<u32> = view.owners.to_vec();
+        let mut pinned = vec![false; owners.len()];
+        for slot in &goals.pinned {
+            pinned[usize::from(*slot)] = true;
+        }
+        for step in &view.in_flight {
+            let slot = usize::from(step.slot);
+            if slot < owners.len() && (step.target as usize) < nodes.len() {
+                owners[slot] = step.target;
+                pinned[slot] = true;
+            }
+        }
+        let bytes = column(view, "bytes").or_else(|| column(view, "keys")).unwrap_or_else(|| vec![1.0; owners.len()]);
+        let mut resources: Vec<Resource> =
+            goals.resources.iter().filter_map(|goal| resource(view, goals, &nodes, &owners, goal)).collect();
+        if !resources.iter().any(|resource| resource.active) {
+            let goal = ResourceGoal::named("slots");
+            resources.retain(|resource| resource.goal.name != goal.name);
+            resources.truncate(MAX_RESOURCES - 1);
+            resources.extend(resource(view, goals, &nodes, &owners, &goal));
+        }
+        Ok(Self { nodes, owners, resources, bytes, pinned })
+    }
+
+    /// The resources that count, most important first.
+    pub fn active(&self) -> impl Iterator<Item = &Resource> {
+        self.resources.iter().filter(|resource| resource.active)
+    }
+
+    /// Whether a slot may move at all.
+    pub(crate) fn movable(&self, slot: usize) -> bool {
+        !self.pinned[slot] && self.nodes.get(self.owners[slot] as usize).is_some_and(|node| node.duty != Duty::Frozen)
+    }
+}
+
+fn check(view: &View, goals: &Goals) -> Result<(), ProblemError> {
+    let fail = |text: String| Err(ProblemError(text));
+    let slots = view.owners.len();
+    let nodes = view.nodes.len();
+    if goals.resources.len() > MAX_RESOURCES {
+        return fail(format!("resources: {} are given, at most {MAX_RESOURCES} are possible", goals.resources.len()));
+    }
+    for goal in &goals.resources {
+        let positive = [goal.trigger, goal.target, goal.weight, goal.ceiling].iter().all(|value| *value > 0.0);
+        if !positive || !goal.trigger.is_finite() || goal.target < 1.0 || goal.trigger < goal.target || goal.idle < 0.0
+        {
+            return fail(format!(
+                "resource {}: 1 <= target <= trigger is expected, and positive weight and ceiling",
+                goal.name
+            ));
+        }
+        if goals.resources.iter().filter(|other| other.name == goal.name).count() > 1 {
+            return fail(format!("resource {} is given twice", goal.name));
+        }
+    }
+    for (key, listed) in [("pinned", &goals.pinned), ("resting", &goals.resting)] {
+        if let Some(slot) = listed.iter().find(|slot| usize::from(**slot) >= slots) {
+            return fail(format!("{key}: {slot} is not a slot"));
+        }
+    }
+    if let Some(veto) = goals.vetoes.iter().find(|veto| usize::from(veto.slot) >= slots || veto.node as usize >= nodes)
+    {
+        return fail(format!("vetoes: slot {} and node {} do not both exist", veto.slot, veto.node));
+    }
+    if let Some(owner) = view.owners.iter().find(|owner| **owner != NO_OWNER && **owner as usize >= nodes) {
+        return fail(format!("owner {owner} is not one of {nodes} nodes"));
+    }
+    if let Some((name, _)) = view.slot_columns.iter().find(|(_, column)| column.len() != slots) {
+        return fail(format!("slot column {name} has not {slots} values"));
+    }
+    if let Some((name, _)) = view.node_columns.iter().find(|(_, column)| column.len() != nodes) {
+        return fail(format!("node column {name} has not {nodes} values"));
+    }
+    Ok(())
+}
+
+/// The operator's weight of each node; 1 where it is not known.
+fn weights(view: &View) -> Vec<f64> {
+    match view.node_columns.get("weight") {
+        Some(column) => column.iter().map(|weight| if *weight >= 0.0 { *weight } else { 1.0 }).collect(),
+        None => vec![1.0; view.nodes.len()],
+    }
+}
+
+fn read(node: &ViewNode, weight: f64) -> Node {
+    let duty = if node.is("loading") || node.is("suspect") {
+        Duty::Frozen
+    } else if node.is("draining") || weight == 0.0 {
+        Duty::Draining
+    } else if node.is("cordoned") {
+        Duty::Cordoned
+    } else {
+        Duty::Serving
+    };
+    Node { name: if node.address.is_empty() { node.id.clone() } else { node.address.clone() }, duty }
+}
+
+/// A slot column; what is no load (negative, NaN, infinite) counts as none.
+fn column(view: &View, name: &str) -> Option<Vec<f64>> {
+    let column = view.slot_columns.get(name)?;
+    Some(column.iter().map(|value| if value.is_finite() && *value > 0.0 { *value } else { 0.0 }).collect())
+}
+
+/// A rate by slot: its slow mean, unless the fast one differs by more than the noise of the measurement.
+///
+/// One command that was held up looks like a hot slot for a while; a load that has really changed stays changed until
+/// its variance has settled, and is believed then.
+fn rate(view: &View, goals: &Goals, name: &str) -> Option<Vec<f64>> {
+    let mut rates = column(view, name)?;
+    let slow = column(view, &format!("{name}/slow"));
+    let variance = column(view, &format!("{name}/variance"));
+    for ((fast, slow), variance) in rates.iter_mut().zip(slow.iter().flatten()).zip(variance.iter().flatten()) {
+        let noise = goals.sigmas * (variance * goals.variance_factor).sqrt();
+        if (*fast - slow).abs() <= noise {
+            *fast = *slow;
+        }
+    }
+    Some(rates)
+}
+
+fn sum(one: Option<Vec<f64>>, other: Option<Vec<f64>>) -> Option<Vec<f64>> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.iter().zip(&other).map(|(one, other)| one + other).collect()),
+        (one, other) => one.or(other),
+    }
+}
+
+fn loads(view: &View, goals: &Goals, name: &str) -> (Option<Vec<f64>>, Option<Vec<f64>>) {
+    match name {
+        "cpu" => (rate(view, goals, "cpu-usec"), column(view, "cpu-usec/variance")),
+        "memory" => (column(view, "bytes").or_else(|| column(view, "keys")), None),
+        "network" => (
+            sum(rate(view, goals, "net-in"), rate(view, goals, "net-out")),
+            sum(column(view, "net-in/variance"), column(view, "net-out/variance")),
+        ),
+        "slots" => (Some(vec![1.0; view.owners.len()]), None),
+        name => (rate(view, goals, name), column(view, &format!("{name}/variance"))),
+    }
+}
+
+fn resource(view: &View, goals: &Goals, nodes: &[Node], owners: &[u32], goal: &ResourceGoal) -> Option<Resource> {
+    let weights = weights(view);
+    let (loads, variance) = loads(view, goals, &goal.name);
+    let loads = loads?;
+    // A node of weight zero is drained; it needs some capacity only to be no division by zero.
+    let relative: Vec<f64> = weights.iter().map(|weight| if *weight > 0.0 { *weight } else { 1.0 }).collect();
+    let memory_max = view.node_columns.get("memory-max").filter(|_| goal.name == "memory");
+    let memory_known = view.slot_columns.contains_key("bytes")
+        && memory_max.is_some_and(|column| {
+            column.iter().zip(nodes).all(|(max, node)| (max.is_finite() && *max > 0.0) || !node.counts())
+        });
+    let (capacity, absolute) = match (goal.name.as_str(), memory_max) {
+        // One core runs a server's commands: a million microseconds a second.
+        ("cpu", _) => (relative.iter().map(|weight| weight * 1e6).collect(), true),
+        ("memory", Some(max)) if memory_known => {
+            (max.iter().map(|max| if max.is_finite() && *max > 0.0 { *max } else { 1.0 }).collect(), true)
+        }
+        _ => (relative, false),
+    };
+    let capacity: Vec<f64> = capacity;
+    let total: f64 = loads.iter().zip(owners).filter(|(_, owner)| **owner != NO_OWNER).map(|(load, _)| load).sum();
+    let room: f64 = capacity.iter().zip(nodes).filter(|(_, node)| node.counts()).map(|(capacity, _)| capacity).sum();
+    let active = total > 0.0 && room > 0.0 && (!absolute || total / room >= goal.idle);
+    Some(Resource { goal: goal.clone(), loads, variance: variance.unwrap_or_default(), capacity, absolute, active })
+}

@@ -1,0 +1,91 @@
+//! What a plan does, in figures, and how good it is.
+
+use serde::{Deserialize, Serialize};
+
+use crate::floor::FloorCause;
+use crate::view::Move;
+
+/// A plan and its proof.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Solution {
+    /// In order: no prefix puts a node above all of where it was, where it ends and the target.
+    pub moves: Vec<Move>,
+    /// What they do.
+    pub report: Report,
+}
+
+/// What a plan does, in figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Report {
+    /// Every resource that the view has, most important first.
+    pub resources: Vec<ResourceReport>,
+    /// Largest imbalance ÷ floor over the active resources, before.
+    pub excess_before: f64,
+    /// The same after all moves.
+    pub excess_after: f64,
+    /// How many slots move.
+    pub moves: usize,
+    /// How many bytes move.
+    pub bytes: f64,
+    /// Slots that moving cannot help.
+    pub giants: Vec<Giant>,
+    /// Slots that stay on draining nodes, since nothing can take them.
+    pub undrained: usize,
+    /// Why there are no more moves.
+    pub stop: Stop,
+    /// Units of work spent.
+    pub work: u64,
+}
+
+/// One resource, before and after.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ResourceReport {
+    /// Its name.
+    pub name: String,
+    /// Whether it counted.
+    pub active: bool,
+    /// Mean utilisation over the nodes that count; of an absolute capacity, 1 is full.
+    pub utilisation: f64,
+    /// Largest utilisation ÷ mean, before.
+    pub before: f64,
+    /// The same after all moves.
+    pub after: f64,
+    /// The least that any placement could reach.
+    pub floor: f64,
+    /// What prevents a lower floor.
+    pub set_by: FloorCause,
+}
+
+/// A slot that is larger than a node's fair share: no placement can even it out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Giant {
+    /// The slot.
+    pub slot: u16,
+    /// The resource that it takes too much of.
+    pub resource: String,
+    /// Where it is best kept.
+    pub node: u32,
+    /// Its load ÷ the fair share of that node.
+    pub share: f64,
+    /// What a person can do.
+    pub advice: String,
+}
+
+/// Why a plan has no more moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stop {
+    /// Nothing is above its trigger, and nothing has to be drained or filled.
+    Content,
+    /// Everything reaches its target.
+    Target,
+    /// No further move helps.
+    Stuck,
+    /// The budget of moves or bytes is used up.
+    Budget,
+    /// The bound on work was reached.
+    Work,
+}

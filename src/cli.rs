@@ -1,0 +1,129 @@
+//! The command line: one file per command, over the same engine as the daemon.
+//!
+//! Data goes to standard output, everything else to standard error. Commands that move slots or add nodes show what they
+//! will do and ask; `--yes` answers beforehand, and without a terminal it must. What fails is told once, with its causes
+//! and what to try next.
+
+mod add_node;
+mod carry_out;
+mod check;
+mod look;
+mod nodes;
+mod outcome;
+mod plan;
+mod policy;
+mod proposal;
+mod rebalance;
+mod reshard;
+mod run;
+mod screen;
+mod state;
+mod status;
+mod target;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::demo;
+use crate::policy::{COMPILE_SUBCOMMAND, compile_child_main};
+use crate::telemetry::{self, LogFormat};
+use outcome::{Exit, Outcome};
+use screen::{Format, Screen};
+
+/// Keeps a Redis or Valkey Cluster on an even keel.
+#[derive(Debug, Parser)]
+#[command(name = "ballast", version, max_term_width = 120, arg_required_else_help = true)]
+struct Cli {
+    /// How data is written to standard output
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Text)]
+    output: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the daemon
+    Run(run::Args),
+    /// Shows Ballast at work on a cluster of its own
+    Demo(demo::Options),
+    /// Looks at a cluster's health and changes nothing
+    Check(check::Args),
+    /// Asks a policy and shows what it would move
+    Plan(plan::Args),
+    /// Plans, asks, moves, until the policy is content
+    Rebalance(rebalance::Args),
+    /// Moves slots by hand
+    Reshard(reshard::Args),
+    /// Adds a node to a cluster, as a primary or as a replica
+    AddNode(add_node::Args),
+    /// Shows what a running daemon is doing
+    Status(status::Args),
+    /// Works with policies
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Prints the version
+    Version,
+}
+
+/// Runs the command that this process was given.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Before anything else: this process is then a compiler in a cage, and no command line.
+    if std::env::args_os().nth(1).is_some_and(|word| word == COMPILE_SUBCOMMAND) {
+        return compile_child_main();
+    }
+    let cli = Cli::parse();
+    let screen = Screen::new(cli.output);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return screen.failed(&error.into()).code(),
+    };
+    let outcome = runtime.block_on(dispatch(cli.command, &screen));
+    // A policy that is being compiled for nobody any more must not hold up the end.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(exit) => exit.code(),
+        Err(error) => screen.failed(&error).code(),
+    }
+}
+
+async fn dispatch(command: Command, screen: &Screen) -> Outcome {
+    if !matches!(command, Command::Run(_)) {
+        // What a command has to say it says itself; the engine below it speaks up when something is amiss.
+        telemetry::start(LogFormat::Text, "warn")?;
+    }
+    match command {
+        Command::Run(args) => run::run(args).await,
+        Command::Demo(options) => Ok(Exit::of(demo::run(&options, screen.is_json()).await?)),
+        Command::Check(args) => check::run(args, screen).await,
+        Command::Plan(args) => plan::run(args, screen).await,
+        Command::Rebalance(args) => rebalance::run(args, screen).await,
+        Command::Reshard(args) => reshard::run(args, screen).await,
+        Command::AddNode(args) => add_node::run(args, screen).await,
+        Command::Status(args) => status::run(args, screen).await,
+        Command::Policy(command) => policy::run(command, screen),
+        Command::Version => version(screen),
+    }
+}
+
+fn version(screen: &Screen) -> Outcome {
+    let version = env!("CARGO_PKG_VERSION");
+    let interface = "ballast:policy@0.1.0";
+    screen.show("Version", &serde_json::json!({ "version": version, "policy_interface": interface }), || {
+        format!("ballast {version}\npolicy interface {interface}\n")
+    })?;
+    Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

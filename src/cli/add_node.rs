@@ -1,0 +1,259 @@
+//! `ballast add-node`: lets a node join, with the checks that redis-cli makes, and waits until all agree.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+
+use super::look::Eye;
+use super::outcome::{Exit, Outcome, refused, timed_out};
+use super::screen::Screen;
+use super::target::Target;
+use crate::cluster::live::Url;
+use crate::cluster::question::{ClusterNodes, Info};
+use crate::cluster::{Cluster, Command, Lane, Reply, ask};
+use crate::model::{Address, LinkState, NodeId, NodeRecord, Role, Snapshot};
+
+/// Who joins whom.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The node that joins: empty, and in no cluster yet
+    new: Url,
+    #[command(flatten)]
+    target: Target,
+    /// Joins as a replica of this primary, by address or id; without a value, of the one with the fewest replicas
+    #[arg(long, value_name = "NODE", num_args = 0..=1, default_missing_value = "")]
+    replica_of: Option<String>,
+    /// How long to wait until all nodes agree
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = crate::model::units::duration::parse)]
+    timeout: Duration,
+    /// Does not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// What joined.
+#[derive(Serialize)]
+struct Added {
+    id: NodeId,
+    address: Address,
+    role: &'static str,
+    replica_of: Option<NodeId>,
+    /// Nodes that know it.
+    known_by: usize,
+}
+
+/// A healthy node answers in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks while gossip spreads, which takes seconds.
+const PAUSE: Duration = Duration::from_millis(200);
+
+pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
+    screen.can_ask(args.yes)?;
+    let connection = args.target.connect(screen)?;
+    let cluster = &*connection.cluster;
+    let new = &args.new.address;
+    let seen = Eye::new(&connection).glance().await?;
+    let unwell: Vec<String> = seen
+        .blockers()
+        .filter(|problem| **problem != crate::model::Problem::WarmingUp)
+        .map(ToString::to_string)
+        .collect();
+    if !unwell.is_empty() {
+        return Err(refused(
+            format!("the cluster is not healthy: {}", unwell.join("; ")),
+            "'ballast check' shows more",
+        ));
+    }
+    let primary = args.replica_of.as_deref().map(|name| primary_for(name, &seen)).transpose()?;
+    let id = examine(cluster, new, &seen).await?;
+    let existing = &seen.primaries.first().context("the cluster has no primary")?.address;
+
+    let role =
+        primary.map_or("a primary".to_owned(), |index| format!("a replica of {}", super::nodes::address(index, &seen)));
+    if !screen.confirm(&format!("Let {new} join the cluster of {existing} as {role}?"), args.yes)? {
+        screen.note("nothing was changed");
+        return Ok(Exit::Refused);
+    }
+
+    let deadline = Instant::now() + args.timeout;
+    if primary.is_none() {
+        copy_functions(cluster, existing, new).await?;
+    }
+    meet(cluster, existing, new).await?;
+    let known_by = wait_until_met(cluster, &seen, new, &id, deadline).await?;
+    let replica_of = primary.map(|index| seen.primaries[index as usize].id.clone());
+    if let Some(primary) = &replica_of {
+        replicate(cluster, new, primary, deadline).await?;
+        wait_until_followed(cluster, &seen, new, &id, primary, deadline).await?;
+    }
+    let role = if replica_of.is_some() { "replica" } else { "primary" };
+    let added = Added { id, address: new.clone(), role, replica_of, known_by };
+    screen.show("AddNode", &added, || {
+        let next = if added.replica_of.is_none() { "; 'ballast rebalance --policy slots' gives it slots" } else { "" };
+        format!("{} joined as a {role}, known by {known_by} nodes{next}\n", added.address)
+    })?;
+    Ok(Exit::Ok)
+}
+
+/// The primary that is named, or the one with the fewest replicas.
+fn primary_for(name: &str, seen: &Snapshot) -> anyhow::Result<u32> {
+    if !name.is_empty() {
+        return super::nodes::primary(name, seen);
+    }
+    let replicas = |index: u32| seen.replicas.iter().filter(|replica| replica.of == Some(index)).count();
+    let serving = (0..).zip(&seen.primaries).filter(|(_, primary)| !primary.is(crate::model::Tag::Empty));
+    let fewest = serving.map(|(index, _)| index).min_by_key(|index| replicas(*index));
+    fewest.ok_or_else(|| refused("no primary owns slots", "name one: --replica-of ADDRESS"))
+}
+
+/// Refuses a node that holds data or knows others; returns its id.
+async fn examine(cluster: &dyn Cluster, new: &Address, seen: &Snapshot) -> anyhow::Result<NodeId> {
+    let info = ask(cluster, new, &Info, PATIENCE).await?;
+    if info.get("cluster_enabled") != Some("1") {
+        return Err(refused(format!("{new} does not run in cluster mode"), "start it with cluster-enabled yes"));
+    }
+    let records = ask(cluster, new, &ClusterNodes::of(new), PATIENCE).await?;
+    let own = records.iter().find(|node| node.myself).context("the new node does not name itself")?;
+    if seen.primaries.iter().any(|node| node.id == own.id) || seen.replicas.iter().any(|node| node.id == own.id) {
+        return Err(refused(format!("{new} is in this cluster already"), "'ballast check' lists its nodes"));
+    }
+    if records.len() > 1 || !own.slots.is_empty() {
+        return Err(refused(
+            format!("{new} knows {} other nodes and owns {} slots", records.len() - 1, own.slots.len()),
+            "CLUSTER RESET on it makes it forget them",
+        ));
+    }
+    let has_keys = (0..16).any(|database| info.get(&format!("db{database}")).is_some());
+    if has_keys {
+        return Err(refused(format!("{new} holds keys"), "FLUSHALL on it, if nobody needs them"));
+    }
+    Ok(own.id.clone())
+}
+
+/// One command to one node; its refusal is an error.
+async fn say(cluster: &dyn Cluster, node: &Address, command: Command) -> anyhow::Result<Reply> {
+    let shown = command.to_string();
+    let replies = cluster.call(node, Lane::Control, &[command], PATIENCE).await?;
+    let reply = replies.into_iter().next().with_context(|| format!("{node}: {shown}: no reply"))?;
+    reply.ok().with_context(|| format!("{node}: {shown}"))
+}
+
+/// A primary must know the functions that the others know, or calls fail once it owns slots. Replicas get them with the data.
+async fn copy_functions(cluster: &dyn Cluster, from: &Address, to: &Address) -> anyhow::Result<()> {
+    let dump = match say(cluster, from, Command::new("FUNCTION DUMP")).await {
+        Ok(Reply::Bytes(dump)) => dump,
+        Ok(_) => return Ok(()),
+        // Servers before 7.0 have no functions.
+        Err(error) if format!("{error:#}").to_ascii_lowercase().contains("unknown command") => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let restore = Command::new("FUNCTION RESTORE").bytes(dump);
+    say(cluster, to, restore).await.context("the functions of the cluster cannot be copied to the new node")?;
+    Ok(())
+}
+
+/// Servers meet by IP address, and on a bus port that is not the client port plus 10000 only if it is named.
+async fn meet(cluster: &dyn Cluster, existing: &Address, new: &Address) -> anyhow::Result<()> {
+    let ip: IpAddr = match new.host.parse() {
+        Ok(ip) => ip,
+        Err(_) => {
+            let mut found = tokio::net::lookup_host((new.host.as_str(), new.port)).await?;
+            found.next().with_context(|| format!("{} has no IP address", new.host))?.ip()
+        }
+    };
+    let mut command = Command::new("CLUSTER MEET").arg(ip).arg(new.port);
+    if let Ok(Reply::List(pair)) = say(cluster, new, Command::new("CONFIG GET cluster-port")).await
+        && let Some(Reply::Bytes(port)) = pair.into_iter().nth(1)
+        && let Some(port) =
+            String::from_utf8(port).ok().and_then(|text| text.parse::<u16>().ok()).filter(|port| *port != 0)
+    {
+        command = command.arg(port);
+    }
+    say(cluster, existing, command).await?;
+    Ok(())
+}
+
+/// What every member says, the new one included; nothing for one that does not answer.
+async fn views(cluster: &dyn Cluster, seen: &Snapshot, new: &Address) -> Vec<(Address, Option<Vec<NodeRecord>>)> {
+    let primaries = seen.primaries.iter().map(|node| &node.address);
+    let members = primaries.chain(seen.replicas.iter().map(|node| &node.address)).chain([new]);
+    let asked = members.map(|member| async move {
+        (member.clone(), ask(cluster, member, &ClusterNodes::of(member), PATIENCE).await.ok())
+    });
+    futures_util::future::join_all(asked).await
+}
+
+/// Waits until every member knows the new node and it knows them; how many that are.
+async fn wait_until_met(
+    cluster: &dyn Cluster,
+    seen: &Snapshot,
+    new: &Address,
+    id: &NodeId,
+    deadline: Instant,
+) -> anyhow::Result<usize> {
+    let count = seen.primaries.len() + seen.replicas.len() + 1;
+    wait(deadline, &format!("{new} is known everywhere"), || async {
+        let well = |node: &&NodeRecord| node.state == LinkState::Ok;
+        for (member, view) in views(cluster, seen, new).await {
+            let view = view.unwrap_or_default();
+            let knows = view.iter().any(|node| node.id == *id && node.state == LinkState::Ok);
+            if !knows || view.iter().filter(well).count() < count {
+                return Some(format!("{member} does not know all {count} nodes yet"));
+            }
+        }
+        None
+    })
+    .await?;
+    Ok(count)
+}
+
+/// A node that has just met the others may not know the primary yet.
+async fn replicate(cluster: &dyn Cluster, new: &Address, primary: &NodeId, deadline: Instant) -> anyhow::Result<()> {
+    wait(deadline, "the new node follows its primary", || async {
+        let outcome = say(cluster, new, Command::new("CLUSTER REPLICATE").arg(primary)).await;
+        outcome.err().map(|error| format!("{error:#}"))
+    })
+    .await
+}
+
+async fn wait_until_followed(
+    cluster: &dyn Cluster,
+    seen: &Snapshot,
+    new: &Address,
+    id: &NodeId,
+    primary: &NodeId,
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    wait(deadline, "all nodes see the new replica, and it is in sync", || async {
+        for (member, view) in views(cluster, seen, new).await {
+            let role = view.unwrap_or_default().into_iter().find(|node| node.id == *id).map(|node| node.role);
+            if role != Some(Role::Replica { of: Some(primary.clone()) }) {
+                return Some(format!("{member} does not see it as a replica yet"));
+            }
+        }
+        let up = ask(cluster, new, &Info, PATIENCE).await.is_ok_and(|info| info.primary_link_up());
+        (!up).then(|| "its link to the primary is not up yet".to_owned())
+    })
+    .await
+}
+
+/// Looks until nothing is missing; at the deadline, fails with what still is.
+async fn wait<F: Future<Output = Option<String>>>(
+    deadline: Instant,
+    what: &str,
+    mut missing: impl FnMut() -> F,
+) -> anyhow::Result<()> {
+    loop {
+        let Some(missing) = missing().await else { return Ok(()) };
+        if Instant::now() >= deadline {
+            return Err(timed_out(
+                format!("waited in vain until {what}: {missing}"),
+                "can all nodes reach each other's cluster bus port? 'ballast check' shows what they see",
+            ));
+        }
+        sleep(PAUSE).await;
+    }
+}

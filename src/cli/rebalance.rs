@@ -1,0 +1,130 @@
+//! `ballast rebalance`: plan, ask, move, and again until the policy is content.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::carry_out::{Done, Hands, Manner};
+use super::look::Eye;
+use super::outcome::{Exit, Outcome};
+use super::proposal::{Choice, Proposal, slots_of};
+use super::screen::Screen;
+use super::target::Target;
+use crate::model::{PolicyId, Prediction, Refusal, units};
+
+/// Which cluster, who decides, and how.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    choice: Choice,
+    #[command(flatten)]
+    manner: Manner,
+    /// Does not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// Plans at most so many times: a policy that is never content is not balancing
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+}
+
+/// What a rebalance did.
+#[derive(Debug, Serialize)]
+struct Rebalance {
+    policy: PolicyId,
+    /// The policy has nothing left to move.
+    content: bool,
+    /// Times that something was moved.
+    rounds: u32,
+    #[serde(flatten)]
+    done: Done,
+    /// What the guard held back last.
+    refusals: Vec<Refusal>,
+    /// Before the first move; `imbalance_after` is what the first plan predicted.
+    first: BTreeMap<String, Prediction>,
+    /// As seen last.
+    last: BTreeMap<String, Prediction>,
+}
+
+/// Between rounds: slots keep the rates that they had, so there is less to learn than at first.
+const LATER_SAMPLE: Duration = Duration::from_secs(2);
+
+pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
+    screen.can_ask(args.yes)?;
+    let connection = args.target.connect(screen)?;
+    let mut policy = args.choice.load(&connection.config)?;
+    let limits = connection.config.limits.clone().for_one_shot();
+    let mut eye = Eye::new(&connection);
+    let hands = Hands::ready(&connection, &*eye.glance().await?, args.manner, screen).await?;
+    let mut result: Option<Rebalance> = None;
+    let exit = loop {
+        let sample = if result.is_none() { args.choice.sample } else { args.choice.sample.min(LATER_SAMPLE) };
+        let proposal = Proposal::ask(&mut policy, eye.sample(sample).await?, &limits)?;
+        let first = proposal.verdict.predictions.clone();
+        let result = result.get_or_insert_with(|| Rebalance {
+            policy: proposal.plan.policy.clone(),
+            content: false,
+            rounds: 0,
+            done: Done::default(),
+            refusals: Vec::new(),
+            last: first.clone(),
+            first,
+        });
+        result.last.clone_from(&proposal.verdict.predictions);
+        result.refusals.clone_from(&proposal.verdict.refusals);
+        screen.note(&proposal.text());
+        if proposal.is_content() {
+            result.content = true;
+            break Exit::Ok;
+        }
+        if proposal.verdict.approved.is_empty() {
+            break Exit::Refused;
+        }
+        if result.rounds == args.rounds {
+            screen.note(&format!("the policy is not content after {} rounds (--rounds)", args.rounds));
+            break Exit::TimedOut;
+        }
+        let question = "Move these slots, and go on until the policy is content?";
+        if result.rounds == 0 && !screen.confirm(question, args.yes)? {
+            screen.note("nothing was moved");
+            break Exit::Refused;
+        }
+        let slots = slots_of(&proposal.verdict);
+        let done = hands.carry_out(proposal.verdict.approved, &proposal.snapshot, screen).await?;
+        eye.moved(&slots);
+        result.rounds += 1;
+        let whole = done.is_whole();
+        tell(&done, screen);
+        result.done.add(done);
+        if !whole {
+            break Exit::Partly;
+        }
+    };
+    if let Some(result) = &result {
+        screen.show("Rebalance", result, || text(result))?;
+    }
+    Ok(exit)
+}
+
+/// What one round came to.
+pub(super) fn tell(done: &Done, screen: &Screen) {
+    for (reason, slots) in done.reasons() {
+        screen.note(&format!("{slots} slots stayed: {reason}"));
+    }
+    if !done.is_whole() {
+        screen.note("no slot is left open; the same command goes on");
+    }
+}
+
+fn text(result: &Rebalance) -> String {
+    let Done { slots_moved, keys, bytes, .. } = &result.done;
+    let mut text = format!("Moved {slots_moved} slots, {keys} keys, {}.", units::size::format(*bytes));
+    for (name, last) in &result.last {
+        let before = result.first.get(name).map_or(last.imbalance_before, |first| first.imbalance_before);
+        text.push_str(&format!(" {name} {before:.2} -> {:.2}.", last.imbalance_before));
+    }
+    text.push_str(if result.content { " The policy is content.\n" } else { "\n" });
+    text
+}

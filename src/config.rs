@@ -1,0 +1,124 @@
+//! Reads `daemon.toml`: one file that says everything about how to balance.
+//!
+//! Flag beats environment beats file beats default. `BALLAST_SECTION__KEY=value` overrides `key` of `[section]` (and
+//! `BALLAST_MODE` the mode) through the same reader. Unknown keys are errors; every error names file, line, column and
+//! what is accepted, or the variable. What the settings do, the modules that own them know.
+
+mod environment;
+mod file;
+mod problem;
+mod validate;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::cluster::live::Access;
+use crate::guard::Limits;
+use crate::model::{Address, Mode};
+use crate::store::Retention;
+use crate::telemetry::LogFormat;
+use crate::{collector, migration, policy};
+
+pub use file::NodeRule;
+pub use problem::{ConfigError, Problem};
+
+/// Everything that an operator can say, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The file that it was read from.
+    pub path: Option<PathBuf>,
+    /// `dry-run` or `auto`.
+    pub mode: Mode,
+    /// Which cluster.
+    pub cluster: Cluster,
+    /// Time from the start of one cycle to the start of the next.
+    pub interval: Duration,
+    /// How nodes are asked.
+    pub collector: collector::Settings,
+    /// Who decides.
+    pub policy: Policy,
+    /// What the guard holds moves to.
+    pub limits: Limits,
+    /// How slots are moved.
+    pub migration: migration::Settings,
+    /// Where the HTTP faces listen; nowhere if absent.
+    pub listen: Option<SocketAddr>,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// A level, or directives as `RUST_LOG` takes them.
+    pub log_filter: String,
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// How much history is kept.
+    pub retention: Retention,
+    /// What the operator says about nodes, in order: later rules win.
+    pub nodes: Vec<NodeRule>,
+}
+
+/// Which cluster, and how to introduce oneself to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// For people, logs and metrics.
+    pub name: String,
+    /// Nodes to ask first; any one of them will do.
+    pub seeds: Vec<Address>,
+    /// User, password, TLS.
+    pub access: Access,
+    /// How long making a connection may take.
+    pub connect_timeout: Duration,
+}
+
+/// Who decides, and within which bounds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// An embedded policy or a file.
+    pub source: policy::Source,
+    /// The policy's own parameters, a JSON object.
+    pub parameters: String,
+    /// Bounds, and what to do when it fails.
+    pub settings: policy::Settings,
+}
+
+/// A configuration, and what is allowed but not wise about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// What to do.
+    pub config: Config,
+    /// One line each.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the file at `path` with overrides from this process's environment.
+///
+/// # Errors
+/// [`ConfigError`] with all problems, when the file cannot be read or used.
+pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
+    // A variable that is not Unicode cannot be one of ours.
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    read(&text, Some(path), variables)
+}
+
+/// Reads a configuration from `text`. Relative paths in it are relative to the directory of `path`.
+///
+/// # Errors
+/// [`ConfigError::Wrong`] with all problems.
+pub fn read(
+    text: &str,
+    path: Option<&Path>,
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigError> {
+    let source = problem::Source::new(text, path);
+    let variables: std::collections::BTreeMap<String, String> = variables.into_iter().collect();
+    let table = source.table().map_err(ConfigError::Wrong)?;
+    let (file, overridden) = environment::overlay(table, &variables).map_err(ConfigError::Wrong)?;
+    let directory = path.and_then(Path::parent).unwrap_or(Path::new(""));
+    let base = validate::Base { directory, variables: &variables };
+    validate::check(file, path, &base).map_err(|findings| ConfigError::Wrong(source.locate(findings, &overridden)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! `daemon.toml` as it is written: sections, keys and their defaults. What the values mean together, `validate` knows.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::collector;
+use crate::guard::Limits;
+use crate::migration::{self, Pace, ProtocolChoice};
+use crate::model::units;
+use crate::policy;
+use crate::store::Retention;
+use crate::telemetry::LogFormat;
+
+/// The whole file.
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) mode: Mode,
+    pub(super) cluster: Cluster,
+    pub(super) collect: Collect,
+    pub(super) policy: Policy,
+    pub(super) limits: Limits,
+    pub(super) migration: Migration,
+    pub(super) http: Http,
+    pub(super) log: Log,
+    pub(super) state: State,
+    pub(super) node: Vec<NodeRule>,
+}
+
+/// The modes that may be configured; the others come about while running.
+#[derive(Deserialize, Default, Clone, Copy)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Mode {
+    #[default]
+    DryRun,
+    Auto,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Cluster {
+    pub(super) name: String,
+    pub(super) seeds: Vec<String>,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) password_env: Option<String>,
+    pub(super) password_credential: Option<String>,
+    #[serde(with = "units::duration")]
+    pub(super) connect_timeout: Duration,
+    pub(super) tls: Option<Tls>,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            name: "default".into(),
+            seeds: Vec::new(),
+            user: None,
+            password: None,
+            password_file: None,
+            password_env: None,
+            password_credential: None,
+            connect_timeout: crate::cluster::live::CONNECT_TIMEOUT,
+            tls: None,
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Tls {
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) cert_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) insecure: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Collect {
+    #[serde(with = "units::duration")]
+    pub(super) interval: Duration,
+    #[serde(with = "units::duration")]
+    pub(super) node_patience: Duration,
+    pub(super) concurrency: usize,
+    #[serde(with = "units::duration")]
+    pub(super) fast_half_life: Duration,
+    #[serde(with = "units::duration")]
+    pub(super) slow_half_life: Duration,
+    #[serde(with = "units::duration")]
+    pub(super) freeze: Duration,
+    pub(super) sample_slots: usize,
+    pub(super) sample_keys: u32,
+    pub(super) sample_elements: u32,
+}
+
+impl Default for Collect {
+    fn default() -> Self {
+        let settings = collector::Settings::default();
+        Self {
+            // Ten seconds: counters grow enough in between to tell load from noise, and asking a thousand nodes costs
+            // them well under a percent.
+            interval: Duration::from_secs(10),
+            node_patience: settings.node_patience,
+            concurrency: settings.concurrency,
+            fast_half_life: settings.fast_half_life,
+            slow_half_life: settings.slow_half_life,
+            freeze: settings.freeze,
+            sample_slots: settings.sample_slots,
+            sample_keys: settings.sample_keys,
+            sample_elements: settings.sample_elements,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Policy {
+    pub(super) name: Option<String>,
+    pub(super) file: Option<PathBuf>,
+    pub(super) sha256: Option<String>,
+    pub(super) on_failure: policy::OnFailure,
+    pub(super) faults_before_fallback: u32,
+    #[serde(with = "units::duration")]
+    pub(super) deadline: Duration,
+    #[serde(with = "units::size")]
+    pub(super) memory: u64,
+    #[serde(with = "units::duration")]
+    pub(super) compile_time: Duration,
+    #[serde(with = "units::size")]
+    pub(super) compile_memory: u64,
+    pub(super) cache: Option<PathBuf>,
+    pub(super) parameters: toml::Table,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        let settings = policy::Settings::default();
+        Self {
+            name: None,
+            file: None,
+            sha256: None,
+            on_failure: settings.on_failure,
+            faults_before_fallback: settings.faults_before_fallback,
+            deadline: settings.deadline(),
+            memory: (settings.memory_mib as u64) << 20,
+            compile_time: Duration::from_secs(settings.compile_seconds),
+            compile_memory: settings.compile_memory_mib << 20,
+            cache: None,
+            parameters: toml::Table::new(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Migration {
+    pub(super) protocol: ProtocolChoice,
+    pub(super) pace: Pace,
+    pub(super) concurrency: usize,
+    #[serde(with = "units::duration")]
+    pub(super) migrate_timeout: Duration,
+    #[serde(with = "units::duration")]
+    pub(super) atomic_deadline: Duration,
+    #[serde(with = "units::duration")]
+    pub(super) settle_deadline: Duration,
+}
+
+impl Default for Migration {
+    fn default() -> Self {
+        let settings = migration::Settings::default();
+        Self {
+            protocol: settings.protocol,
+            pace: settings.pace,
+            concurrency: settings.concurrency,
+            migrate_timeout: Duration::from_millis(settings.migrate_timeout_ms),
+            atomic_deadline: Duration::from_secs(settings.atomic_deadline_s),
+            settle_deadline: Duration::from_secs(settings.settle_deadline_s),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Http {
+    pub(super) listen: String,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        // The loopback address: whoever can reach this can pause the daemon.
+        Self { listen: "127.0.0.1:9899".into() }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) format: LogFormat,
+    pub(super) level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".into() }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct State {
+    pub(super) directory: Option<PathBuf>,
+    #[serde(with = "units::duration")]
+    pub(super) keep: Duration,
+    pub(super) keep_reports: u64,
+    pub(super) keep_snapshots: u64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        let retention = Retention::default();
+        Self {
+            directory: None,
+            keep: Duration::from_millis(retention.age_ms),
+            keep_reports: retention.reports,
+            keep_snapshots: retention.snapshots,
+        }
+    }
+}
+
+/// What the operator says about the nodes that `match` names: a `[[node]]` of the file.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeRule {
+    /// `host:port`, a host, a node id or its first digits; `*` stands for any text.
+    #[serde(rename = "match")]
+    pub pattern: String,
+    /// Failure domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Capacity relative to other nodes, above 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
+    /// Bytes of memory that the node may use, where it has no `maxmemory`.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_size")]
+    pub memory: Option<u64>,
+    /// Empty it.
+    #[serde(default)]
+    pub drain: bool,
+    /// Give it nothing more.
+    #[serde(default)]
+    pub cordon: bool,
+}
+
+fn some_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    units::size::deserialize(deserializer).map(Some)
+}

@@ -1,0 +1,146 @@
+//! What is wrong with a configuration, and where: file, line, column and the line itself.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize as _;
+use toml::de::{DeTable, DeValue};
+
+use super::file::File;
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// There is no such file, or it may not be read.
+    #[error("cannot read {}", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// Everything that is wrong with it.
+    #[error("the configuration is not usable:\n{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Wrong(
+        /// At least one.
+        Vec<Problem>,
+    ),
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// `daemon.toml:12:5`, the name of an environment variable, or the key alone when nothing was written.
+    pub place: String,
+    /// What is wrong and what is accepted.
+    pub message: String,
+    /// The offending line, as written, with a mark below the place; empty where there is none or it may hold a secret.
+    pub excerpt: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)?;
+        if self.excerpt.is_empty() { Ok(()) } else { write!(f, "\n{}", self.excerpt) }
+    }
+}
+
+/// A key, as `limits.min_gain` or `node.0.weight`, and what is wrong with its value.
+pub(super) struct Finding {
+    pub(super) key: String,
+    pub(super) message: String,
+}
+
+/// Keys set by the environment, with the variable that did.
+pub(super) type Overridden = BTreeMap<String, String>;
+
+/// The text of a configuration, to point into.
+pub(super) struct Source<'a> {
+    text: &'a str,
+    name: String,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(text: &'a str, path: Option<&Path>) -> Self {
+        Self { text, name: path.map_or_else(|| "daemon.toml".into(), |path| path.display().to_string()) }
+    }
+
+    /// The text as a table that [`File`] is sure to accept.
+    pub(super) fn table(&self) -> Result<toml::Table, Vec<Problem>> {
+        let wrong = |error: toml::de::Error| vec![self.problem(error.message().to_owned(), error.span())];
+        let table: toml::Table = self.text.parse().map_err(wrong)?;
+        // Read from the text rather than from the table: only this knows where an error stands.
+        File::deserialize(toml::Deserializer::parse(self.text).map_err(wrong)?).map_err(wrong)?;
+        Ok(table)
+    }
+
+    /// Findings with their places, in the order of the file: where it sets the key, or the variable that does.
+    pub(super) fn locate(&self, findings: Vec<Finding>, overridden: &Overridden) -> Vec<Problem> {
+        let mut located: Vec<(usize, Problem)> = findings
+            .into_iter()
+            .map(|finding| {
+                let message = format!("{}: {}", finding.key, finding.message);
+                match overridden.get(&finding.key) {
+                    Some(variable) => (0, Problem { place: variable.clone(), message, excerpt: String::new() }),
+                    None => {
+                        let span = self.span_of(&finding.key);
+                        (span.as_ref().map_or(0, |span| span.start), self.problem(message, span))
+                    }
+                }
+            })
+            .collect();
+        located.sort_by_key(|(start, _)| *start);
+        located.into_iter().map(|(_, problem)| problem).collect()
+    }
+
+    /// Where the value of `key` stands; of a key that is not there, the nearest section that is.
+    fn span_of(&self, key: &str) -> Option<Range<usize>> {
+        let root = DeTable::parse(self.text).ok()?;
+        let mut span = None;
+        let mut table = Some(root.get_ref());
+        let mut list = None;
+        for word in key.split('.') {
+            let value = match (table, list) {
+                (Some(table), _) => table.iter().find(|(name, _)| name.get_ref() == word).map(|(_, value)| value),
+                (None, Some(list)) => word.parse().ok().and_then(|place: usize| {
+                    let list: &toml::de::DeArray<'_> = list;
+                    list.get(place)
+                }),
+                (None, None) => None,
+            };
+            let Some(value) = value else { break };
+            span = Some(value.span());
+            (table, list) = match value.get_ref() {
+                DeValue::Table(table) => (Some(table), None),
+                DeValue::Array(list) => (None, Some(list)),
+                _ => (None, None),
+            };
+        }
+        span
+    }
+
+    fn problem(&self, message: String, span: Option<Range<usize>>) -> Problem {
+        let Some(span) = span else {
+            return Problem { place: self.name.clone(), message, excerpt: String::new() };
+        };
+        let before = &self.text[..span.start.min(self.text.len())];
+        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let (row, column) = (before.matches('\n').count() + 1, before[start..].chars().count() + 1);
+        let line = self.text[start..].lines().next().unwrap_or_default();
+        let place = format!("{}:{row}:{column}", self.name);
+        // A line that may hold a password is not repeated: errors end up in logs.
+        let secret = line.contains("password") || line.contains('@');
+        let excerpt = if secret || line.is_empty() { String::new() } else { excerpt(line, row, column, span.len()) };
+        Problem { place, message, excerpt }
+    }
+}
+
+/// The line with a mark below `width` characters from `column`.
+fn excerpt(line: &str, row: usize, column: usize, width: usize) -> String {
+    let gutter = " ".repeat(row.to_string().len());
+    let width = width.clamp(1, (line.chars().count() + 1).saturating_sub(column).max(1));
+    format!(" {gutter} |\n {row} | {line}\n {gutter} | {}{}", " ".repeat(column - 1), "^".repeat(width))
+}

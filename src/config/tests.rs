@@ -1,0 +1,205 @@
+//! What an operator sees: precedence, errors with their place, and that `daemon.toml` says everything.
+
+use super::*;
+use crate::cluster::live::{Password, Secret};
+
+const MINIMAL: &str = "[cluster]\nseeds = [\"redis://127.0.0.1:7000\"]\n";
+const COMMITTED: &str = include_str!("../../daemon.toml");
+
+fn read_with(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    read(text, Some(Path::new("/etc/ballast/daemon.toml")), variables)
+}
+
+fn config(text: &str) -> Config {
+    read_with(text, &[]).unwrap_or_else(|error| panic!("{error}")).config
+}
+
+/// The error's text, which must hold all of `words`.
+fn refuses(text: &str, variables: &[(&str, &str)], words: &[&str]) -> String {
+    let error = read_with(text, variables).expect_err("is wrong").to_string();
+    for word in words {
+        assert!(error.contains(word), "'{word}' is missing in:\n{error}");
+    }
+    error
+}
+
+#[test]
+fn a_seed_is_all_that_must_be_said() {
+    let config = config(MINIMAL);
+    assert_eq!(config.mode, Mode::DryRun);
+    assert_eq!(config.cluster.seeds[0].to_string(), "127.0.0.1:7000");
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.collector, collector::Settings::default());
+    assert_eq!(config.migration, migration::Settings::default());
+    assert_eq!(config.policy.source, policy::Source::Embedded("balance".into()));
+    assert_eq!(config.policy.settings, policy::Settings::default());
+    assert_eq!(config.policy.parameters, "{}");
+    assert_eq!(config.retention, Retention::default());
+    assert!(config.listen.is_some_and(|listen| listen.ip().is_loopback()));
+}
+
+#[test]
+fn the_committed_file_says_the_defaults() {
+    let committed = config(COMMITTED);
+    let defaults = config(MINIMAL);
+    let cluster = Cluster { seeds: defaults.cluster.seeds.clone(), ..committed.cluster.clone() };
+    assert_eq!(Config { cluster, ..committed }, defaults);
+}
+
+#[test]
+fn the_committed_file_shows_every_key() {
+    for section in
+        ["", "cluster", "cluster.tls", "collect", "policy", "limits", "migration", "http", "log", "state", "node"]
+    {
+        let key = if section.is_empty() { "no-such-key = 1".into() } else { format!("[{section}]\nno-such-key = 1") };
+        let key = if section == "node" { "[[node]]\nno-such-key = 1".into() } else { key };
+        // The list of what is expected instead is the list of all keys.
+        let error = refuses(&key, &[], &["unknown field `no-such-key`, expected "]);
+        let expected = error.split(", expected ").nth(1).expect("a list").lines().next().expect("a line");
+        for key in expected.split('`').skip(1).step_by(2) {
+            let shown = COMMITTED.lines().any(|line| {
+                let line = line.trim_start_matches(['#', ' ', '[']);
+                line.starts_with(&format!("{key} ="))
+                    || line.starts_with(&format!("{key}]"))
+                    || line.starts_with(&format!("{key}."))
+                    || line.starts_with(&format!("{section}.{key}]"))
+            });
+            assert!(shown, "daemon.toml does not show `{key}` of [{section}]");
+        }
+    }
+}
+
+#[test]
+fn what_the_committed_file_shows_as_comments_is_accepted() {
+    // A comment without a space after its mark is an example to uncomment.
+    let example = |line: &&str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
+    let passwords = ["password =", "password_file =", "password_env =", "password_credential ="];
+    for keep in passwords {
+        let text: Vec<&str> = COMMITTED
+            .lines()
+            .map(|line| if example(&line) { &line[1..] } else { line })
+            .filter(|line| line.starts_with(keep) || !passwords.iter().any(|other| line.starts_with(other)))
+            // A policy has a name or a file.
+            .filter(|line| !line.starts_with("name = \"balance\""))
+            .collect();
+        let variables = [("REDIS_PASSWORD", "secret"), ("CREDENTIALS_DIRECTORY", "/run/credentials/ballast.service")];
+        let loaded = read_with(&text.join("\n"), &variables).unwrap_or_else(|error| panic!("{keep} {error}"));
+        assert_ne!(loaded.config.cluster.access.password, Password::Absent);
+        assert!(!loaded.config.nodes.is_empty());
+    }
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_place_and_what_is_accepted() {
+    let error = refuses(
+        "[cluster]\nseeds = [\"h:1\"]\n[limits]\nmin_gian = 0.1\n",
+        &[],
+        &["/etc/ballast/daemon.toml:4:1", "unknown field `min_gian`", "`min_gain`", "4 | min_gian = 0.1", "^^^^^^^^"],
+    );
+    assert_eq!(error.matches("daemon.toml").count(), 1, "{error}");
+}
+
+#[test]
+fn values_of_a_wrong_kind_are_named_with_their_place() {
+    refuses("mode = \"automatic\"", &[], &["daemon.toml:1:8", "expected `dry-run` or `auto`"]);
+    refuses("[collect]\ninterval = 5", &[], &["daemon.toml:2:12", "expected a string"]);
+    refuses("[collect]\ninterval = \"5\"", &[], &["daemon.toml:2:12", "'5' is not a duration", "5s"]);
+    refuses("[policy]\nmemory = \"much\"", &[], &["daemon.toml:2:10", "'much' is not a size", "64MiB"]);
+    refuses("[cluster\nseeds = []", &[], &["daemon.toml:1:"]);
+}
+
+#[test]
+fn all_problems_of_meaning_are_reported_together_with_key_and_line() {
+    let text = "[cluster]\nseeds = [\"h:1\", \"http://h\"]\n[limits]\nmemory_margin = 1.5\nmax_snapshot_age = \"5s\"\n\
+                [policy]\nsha256 = \"abc\"\n[http]\nlisten = \"localhost\"\n[[node]]\nmatch = \"*\"\nweight = 0\n";
+    refuses(
+        text,
+        &[],
+        &[
+            "daemon.toml:2:17: cluster.seeds.1: not a node's URL",
+            "daemon.toml:4:17: limits.memory_margin: 1.5 is out of range: 0 to 0.9 is accepted",
+            " 4 | memory_margin = 1.5\n   |                 ^^^",
+            "daemon.toml:5:20: limits.max_snapshot_age: must not be less than collect.interval",
+            "daemon.toml:7:10: policy.sha256",
+            "daemon.toml:9:10: http.listen",
+            "daemon.toml:12:10: node.0.weight",
+        ],
+    );
+    refuses("", &[], &["cluster.seeds: name at least one node"]);
+}
+
+#[test]
+fn the_environment_overrides_the_file_in_the_type_of_the_key() {
+    let variables = [
+        ("BALLAST_MODE", "auto"),
+        ("BALLAST_LIMITS__MIN_GAIN", "0.5"),
+        ("BALLAST_COLLECT__INTERVAL", "3s"),
+        ("BALLAST_CLUSTER__SEEDS", "[\"redis://h:1\"]"),
+        ("BALLAST_CLUSTER__NAME", "12345"),
+        ("BALLAST_POLICY__PARAMETERS__TARGET", "1.2"),
+        ("BALLAST_SERVICE_HOST", "10.0.0.1"),
+        ("BALLAST_PORT", "tcp://10.0.0.1:9899"),
+    ];
+    let config = read_with(MINIMAL, &variables).expect("accepted").config;
+    assert_eq!(config.mode, Mode::Auto);
+    assert_eq!(config.limits.min_gain, 0.5);
+    assert_eq!(config.interval, Duration::from_secs(3));
+    assert_eq!(config.cluster.seeds[0].to_string(), "h:1");
+    assert_eq!(config.cluster.name, "12345", "text that looks like a number");
+    assert_eq!(config.policy.parameters, "{\"target\":1.2}");
+}
+
+#[test]
+fn errors_of_the_environment_name_the_variable() {
+    refuses(MINIMAL, &[("BALLAST_LIMITS__MIN_GIAN", "1")], &["BALLAST_LIMITS__MIN_GIAN: unknown field `min_gian`"]);
+    refuses(
+        MINIMAL,
+        &[("BALLAST_COLLECT__INTERVAL", "soon")],
+        &["BALLAST_COLLECT__INTERVAL: 'soon' is not a duration"],
+    );
+    refuses(
+        MINIMAL,
+        &[("BALLAST_LIMITS__MEMORY_MARGIN", "2")],
+        &["BALLAST_LIMITS__MEMORY_MARGIN: limits.memory_margin: 2 is"],
+    );
+}
+
+#[test]
+fn secrets_come_from_where_they_are_said_to_be_and_are_never_shown() {
+    let with = |line: &str, variables: &[(&str, &str)]| read_with(&format!("{MINIMAL}{line}"), variables).expect(line);
+    let loaded = with("password = \"hunter2\"", &[]);
+    assert_eq!(loaded.config.cluster.access.password, Password::Given(Secret::new("hunter2")));
+    assert!(loaded.warnings[0].contains("cluster.password_file"), "{:?}", loaded.warnings);
+    assert!(!format!("{loaded:?}").contains("hunter2"));
+
+    let file = with("password_file = \"secret\"", &[]).config.cluster.access.password;
+    assert_eq!(file, Password::File("/etc/ballast/secret".into()), "relative to the configuration");
+    let env = with("password_env = \"PW\"", &[("PW", "x")]).config.cluster.access.password;
+    assert_eq!(env, Password::Given(Secret::new("x")));
+    let credential = with("password_credential = \"redis\"", &[("CREDENTIALS_DIRECTORY", "/run/c")]).config;
+    assert_eq!(credential.cluster.access.password, Password::File("/run/c/redis".into()));
+
+    let two = format!("{MINIMAL}password = \"hunter2\"\npassword_file = \"x\"");
+    let error = refuses(&two, &[], &["cluster.password_file: cluster.password is given as well"]);
+    assert!(!error.contains("hunter2"));
+    refuses(&format!("{MINIMAL}password_env = \"PW\""), &[], &["the environment has no PW"]);
+    let broken = format!("{MINIMAL}password = \"hunter2\n");
+    assert!(!refuses(&broken, &[], &["daemon.toml:3:"]).contains("hunter2"));
+}
+
+#[test]
+fn the_state_directory_is_the_one_of_the_service_or_the_user() {
+    let state = |variables: &[(&str, &str)]| read_with(MINIMAL, variables).expect("accepted").config.state_dir;
+    assert_eq!(state(&[("STATE_DIRECTORY", "/var/lib/ballast:/x"), ("HOME", "/h")]), Path::new("/var/lib/ballast"));
+    assert_eq!(state(&[("XDG_STATE_HOME", "/s"), ("HOME", "/h")]), Path::new("/s/ballast"));
+    assert_eq!(state(&[("HOME", "/h")]), Path::new("/h/.local/state/ballast"));
+    let set = config(&format!("{MINIMAL}[state]\ndirectory = \"state\"\n"));
+    assert_eq!(set.state_dir, Path::new("/etc/ballast/state"));
+}
+
+#[test]
+fn policy_parameters_reach_the_policy_as_json() {
+    let text = format!("{MINIMAL}[policy.parameters]\ntarget = 1.05\nresources = [\"cpu\"]\nsince = 2024-01-01\n");
+    assert_eq!(config(&text).policy.parameters, r#"{"resources":["cpu"],"since":"2024-01-01","target":1.05}"#);
+}

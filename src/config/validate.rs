@@ -1,0 +1,341 @@
+//! What the values of a configuration mean together. Every problem is found, not only the first.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::file::{self, File, NodeRule};
+use super::problem::Finding;
+use super::{Cluster, Config, Loaded, Policy};
+use crate::cluster::live::{Access, Password, Secret, Tls, Url};
+use crate::guard::Limits;
+use crate::model::{Address, Mode};
+use crate::store::Retention;
+use crate::{collector, migration, policy};
+
+/// The policy that runs when none is named.
+const DEFAULT_POLICY: &str = "balance";
+
+/// What values may refer to.
+pub(super) struct Base<'a> {
+    /// Relative paths start here.
+    pub(super) directory: &'a Path,
+    /// The environment.
+    pub(super) variables: &'a BTreeMap<String, String>,
+}
+
+impl Base<'_> {
+    fn path(&self, path: PathBuf) -> PathBuf {
+        self.directory.join(path)
+    }
+
+    fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+}
+
+/// Problems and warnings, as they are found.
+#[derive(Default)]
+struct Notes {
+    findings: Vec<Finding>,
+    warnings: Vec<String>,
+}
+
+impl Notes {
+    fn wrong(&mut self, key: impl Into<String>, message: impl Into<String>) {
+        self.findings.push(Finding { key: key.into(), message: message.into() });
+    }
+
+    fn require(&mut self, fine: bool, key: &str, message: &str) {
+        if !fine {
+            self.wrong(key, message);
+        }
+    }
+
+    fn within<T: PartialOrd + Display>(&mut self, key: &str, value: T, accepted: RangeInclusive<T>) {
+        if !accepted.contains(&value) {
+            self.wrong(key, format!("{value} is out of range: {} to {} is accepted", accepted.start(), accepted.end()));
+        }
+    }
+
+    fn within_time(&mut self, key: &str, value: Duration, accepted: RangeInclusive<Duration>) {
+        if !accepted.contains(&value) {
+            let [value, least, most] = [value, *accepted.start(), *accepted.end()].map(humantime::format_duration);
+            self.wrong(key, format!("{value} is out of range: {least} to {most} is accepted"));
+        }
+    }
+}
+
+/// The configuration that a file makes, or everything that is wrong with it.
+pub(super) fn check(file: File, path: Option<&Path>, base: &Base<'_>) -> Result<Loaded, Vec<Finding>> {
+    let mut found = Notes::default();
+    let notes = &mut found;
+    limits(&file.limits, &file.collect, notes);
+    let listen = listen(&file.http, notes);
+    let cluster = cluster(file.cluster, base, notes);
+    let policy = policy(file.policy, base, notes);
+    let collector = collector(&file.collect, notes);
+    let migration = migration(&file.migration, notes);
+    nodes(&file.node, notes);
+    if !found.findings.is_empty() {
+        return Err(found.findings);
+    }
+    let config = Config {
+        path: path.map(Path::to_owned),
+        mode: match file.mode {
+            file::Mode::DryRun => Mode::DryRun,
+            file::Mode::Auto => Mode::Auto,
+        },
+        cluster,
+        interval: file.collect.interval,
+        collector,
+        policy,
+        limits: file.limits,
+        migration,
+        listen,
+        log_format: file.log.format,
+        log_filter: file.log.level,
+        state_dir: file.state.directory.map_or_else(|| default_state_dir(base), |path| base.path(path)),
+        retention: Retention {
+            age_ms: u64::try_from(file.state.keep.as_millis()).unwrap_or(u64::MAX),
+            reports: file.state.keep_reports,
+            snapshots: file.state.keep_snapshots,
+        },
+        nodes: file.node,
+    };
+    Ok(Loaded { config, warnings: found.warnings })
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn cluster(section: file::Cluster, base: &Base<'_>, notes: &mut Notes) -> Cluster {
+    notes.require(
+        !section.seeds.is_empty(),
+        "cluster.seeds",
+        "name at least one node, such as \"redis://10.0.0.1:6379\"",
+    );
+    let mut seeds: Vec<Address> = Vec::new();
+    let mut access = Access { user: section.user, password: Password::Absent, tls: None };
+    for (place, seed) in section.seeds.iter().enumerate() {
+        let key = format!("cluster.seeds.{place}");
+        match seed.parse::<Url>() {
+            Err(error) => notes.wrong(&key, error.to_string()),
+            Ok(url) => {
+                if place > 0 && url.access.tls.is_some() != access.tls.is_some() {
+                    notes.wrong(&key, "all seeds must speak TLS (rediss://) or none of them");
+                }
+                access.tls = access.tls.or(url.access.tls);
+                access.user = access.user.or(url.access.user);
+                if access.password == Password::Absent && url.access.password != Password::Absent {
+                    access.password = url.access.password;
+                    notes
+                        .warnings
+                        .push(format!("{key} holds a password; cluster.password_file keeps it out of this file"));
+                }
+                seeds.push(url.address);
+            }
+        }
+    }
+    notes.within_time("cluster.connect_timeout", section.connect_timeout, Duration::from_millis(100)..=seconds(60));
+    let given = [
+        ("cluster.password", section.password.is_some()),
+        ("cluster.password_file", section.password_file.is_some()),
+        ("cluster.password_env", section.password_env.is_some()),
+        ("cluster.password_credential", section.password_credential.is_some()),
+    ];
+    let mut given = given.into_iter().filter_map(|(key, given)| given.then_some(key));
+    if let (Some(first), Some(second)) = (given.next(), given.next()) {
+        notes.wrong(second, format!("{first} is given as well; give one of them"));
+    }
+    if let Some(password) = section.password {
+        notes
+            .warnings
+            .push("cluster.password is written in the configuration; cluster.password_file keeps it out".into());
+        access.password = Password::Given(Secret::new(password));
+    }
+    if let Some(path) = section.password_file {
+        access.password = Password::File(base.path(path));
+    }
+    if let Some(name) = section.password_env {
+        match base.variable(&name) {
+            Some(value) => access.password = Password::Given(Secret::new(value)),
+            None => notes.wrong("cluster.password_env", format!("the environment has no {name}")),
+        }
+    }
+    if let Some(name) = section.password_credential {
+        match base.variable("CREDENTIALS_DIRECTORY") {
+            Some(directory) => access.password = Password::File(Path::new(directory).join(name)),
+            None => notes.wrong(
+                "cluster.password_credential",
+                "there is no CREDENTIALS_DIRECTORY: systemd sets it for a unit with LoadCredential=",
+            ),
+        }
+    }
+    if let Some(tls) = section.tls {
+        notes.require(
+            tls.cert_file.is_some() == tls.key_file.is_some(),
+            "cluster.tls",
+            "cert_file and key_file go together",
+        );
+        if tls.insecure {
+            notes
+                .warnings
+                .push("cluster.tls.insecure accepts any certificate: anybody may answer in a node's place".into());
+        }
+        access.tls = Some(Tls {
+            ca_file: tls.ca_file.map(|path| base.path(path)),
+            client: tls.cert_file.zip(tls.key_file).map(|(cert, key)| (base.path(cert), base.path(key))),
+            insecure: tls.insecure,
+        });
+    }
+    Cluster { name: section.name, seeds, access, connect_timeout: section.connect_timeout }
+}
+
+fn policy(section: file::Policy, base: &Base<'_>, notes: &mut Notes) -> Policy {
+    if section.name.is_some() && section.file.is_some() {
+        notes.wrong("policy.file", "policy.name is given as well; give one of them");
+    }
+    let source = match section.file {
+        Some(path) => policy::Source::File(base.path(path)),
+        None => policy::Source::Embedded(section.name.unwrap_or_else(|| DEFAULT_POLICY.into())),
+    };
+    let pinned = section.sha256.as_deref();
+    notes.require(
+        pinned.is_none_or(|pin| pin.len() == 64 && pin.bytes().all(|byte| byte.is_ascii_hexdigit())),
+        "policy.sha256",
+        "64 hexadecimal digits are accepted, as sha256sum prints them",
+    );
+    notes.within("policy.faults_before_fallback", section.faults_before_fallback, 1..=1000);
+    notes.within_time("policy.deadline", section.deadline, Duration::from_millis(10)..=seconds(60));
+    notes.within_time("policy.compile_time", section.compile_time, seconds(1)..=seconds(600));
+    let mib = |bytes: u64| bytes >> 20;
+    notes.require((1..=4096).contains(&mib(section.memory)), "policy.memory", "1MiB to 4GiB is accepted");
+    notes.require(mib(section.compile_memory) >= 256, "policy.compile_memory", "256MiB or more is accepted");
+    let settings = policy::Settings {
+        deadline_ms: u64::try_from(section.deadline.as_millis()).unwrap_or(u64::MAX),
+        memory_mib: usize::try_from(mib(section.memory)).unwrap_or(usize::MAX),
+        compile_seconds: section.compile_time.as_secs(),
+        compile_memory_mib: mib(section.compile_memory),
+        cache_dir: section.cache.map(|path| base.path(path)),
+        on_failure: section.on_failure,
+        faults_before_fallback: section.faults_before_fallback,
+        sha256: section.sha256.map(|pin| pin.to_ascii_lowercase()),
+        ..policy::Settings::default()
+    };
+    Policy { source, parameters: json(toml::Value::Table(section.parameters)).to_string(), settings }
+}
+
+/// Parameters as policies get them. JSON has no dates: they become text.
+fn json(value: toml::Value) -> serde_json::Value {
+    match value {
+        toml::Value::String(text) => text.into(),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) => number.into(),
+        toml::Value::Boolean(truth) => truth.into(),
+        toml::Value::Datetime(date) => date.to_string().into(),
+        toml::Value::Array(list) => list.into_iter().map(json).collect(),
+        toml::Value::Table(table) => table.into_iter().map(|(key, value)| (key, json(value))).collect(),
+    }
+}
+
+fn limits(limits: &Limits, collect: &file::Collect, notes: &mut Notes) {
+    notes.within("limits.memory_margin", limits.memory_margin, 0.0..=0.9);
+    notes.within("limits.min_gain", limits.min_gain, 0.0..=10.0);
+    if limits.max_snapshot_age < collect.interval {
+        let interval = humantime::format_duration(collect.interval);
+        notes.wrong("limits.max_snapshot_age", format!("must not be less than collect.interval, which is {interval}"));
+    }
+    for (key, value) in [
+        ("limits.max_moves_per_cycle", u64::from(limits.max_moves_per_cycle)),
+        ("limits.max_moves_per_node", u64::from(limits.max_moves_per_node)),
+        ("limits.max_moves_per_hour", u64::from(limits.max_moves_per_hour)),
+        ("limits.max_bytes_per_cycle", limits.max_bytes_per_cycle),
+        ("limits.max_bytes_per_node", limits.max_bytes_per_node),
+        ("limits.max_bytes_per_hour", limits.max_bytes_per_hour),
+    ] {
+        notes.require(value > 0, key, "0 would never move anything; mode = \"dry-run\" says that better");
+    }
+}
+
+fn collector(section: &file::Collect, notes: &mut Notes) -> collector::Settings {
+    let (instant, day) = (Duration::from_millis(1), seconds(86400));
+    notes.within_time("collect.interval", section.interval, Duration::from_millis(500)..=seconds(3600));
+    notes.within_time("collect.node_patience", section.node_patience, Duration::from_millis(50)..=seconds(60));
+    notes.within("collect.concurrency", section.concurrency, 1..=1024);
+    notes.within_time("collect.fast_half_life", section.fast_half_life, instant..=day);
+    notes.within_time("collect.slow_half_life", section.slow_half_life, instant..=day);
+    notes.within_time("collect.freeze", section.freeze, Duration::ZERO..=day);
+    notes.within("collect.sample_slots", section.sample_slots, 1..=16384);
+    notes.within("collect.sample_keys", section.sample_keys, 1..=1000);
+    notes.within("collect.sample_elements", section.sample_elements, 0..=1000);
+    collector::Settings {
+        node_patience: section.node_patience,
+        concurrency: section.concurrency,
+        fast_half_life: section.fast_half_life,
+        slow_half_life: section.slow_half_life,
+        freeze: section.freeze,
+        sample_slots: section.sample_slots,
+        sample_keys: section.sample_keys,
+        sample_elements: section.sample_elements,
+    }
+}
+
+fn migration(section: &file::Migration, notes: &mut Notes) -> migration::Settings {
+    notes.within("migration.concurrency", section.concurrency, 1..=64);
+    // The upper end stays below half of the servers' default node time-out of 15 s: a source that blocks for longer is
+    // voted failed.
+    notes.within_time("migration.migrate_timeout", section.migrate_timeout, Duration::from_millis(50)..=seconds(7));
+    notes.within_time("migration.atomic_deadline", section.atomic_deadline, seconds(1)..=seconds(86400));
+    notes.within_time("migration.settle_deadline", section.settle_deadline, seconds(1)..=seconds(3600));
+    migration::Settings {
+        protocol: section.protocol,
+        pace: section.pace,
+        concurrency: section.concurrency,
+        migrate_timeout_ms: u64::try_from(section.migrate_timeout.as_millis()).unwrap_or(u64::MAX),
+        atomic_deadline_s: section.atomic_deadline.as_secs(),
+        settle_deadline_s: section.settle_deadline.as_secs(),
+    }
+}
+
+fn listen(section: &file::Http, notes: &mut Notes) -> Option<SocketAddr> {
+    if section.listen == "off" {
+        return None;
+    }
+    let listen = section.listen.parse().ok();
+    notes.require(listen.is_some(), "http.listen", "an IP address and a port are accepted, or \"off\"");
+    if listen.is_some_and(|listen: SocketAddr| !listen.ip().is_loopback()) {
+        notes.warnings.push("http.listen is open to other machines: whoever reaches it can pause this daemon".into());
+    }
+    listen
+}
+
+fn nodes(rules: &[NodeRule], notes: &mut Notes) {
+    for (place, rule) in rules.iter().enumerate() {
+        let key = |name: &str| format!("node.{place}.{name}");
+        notes.require(!rule.pattern.trim().is_empty(), &key("match"), "name a node, or \"*\" for all");
+        let weight = rule.weight.unwrap_or(1.0);
+        notes.require(
+            weight.is_finite() && weight > 0.0,
+            &key("weight"),
+            "a number above 0 is accepted; drain = true empties a node",
+        );
+        notes.require(rule.memory != Some(0), &key("memory"), "a size above 0 is accepted");
+    }
+}
+
+/// systemd's state directory, else the user's.
+fn default_state_dir(base: &Base<'_>) -> PathBuf {
+    // systemd joins several by colons; the first is ours.
+    if let Some(directories) = base.variable("STATE_DIRECTORY") {
+        return directories.split(':').next().unwrap_or(directories).into();
+    }
+    if let Some(home) = base.variable("XDG_STATE_HOME") {
+        return Path::new(home).join("ballast");
+    }
+    Path::new(base.variable("HOME").unwrap_or("/var/lib")).join(".local/state/ballast")
+}

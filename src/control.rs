@@ -1,0 +1,36 @@
+//! The loop: one owner of state.
+//!
+//! Others ask by [`Handle`] and read [`Status`]; what happens goes out as [`Notice`]s. This module decides when to look,
+//! whom to ask and whether to act; how to look, plan, review and move, others know. It knows no HTTP and no terminal.
+
+mod command;
+mod conduct;
+mod config_watch;
+mod daemon;
+mod deciders;
+mod feed;
+mod marks;
+mod past;
+mod probes;
+mod restart;
+mod signals;
+mod standing;
+mod status;
+mod turn;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use command::{Answer, Command, Handle, Notice};
+pub use daemon::{RunError, run};
+pub use marks::marks;
+pub use status::{
+    Activity, Balance, ConfigStatus, CycleSummary, NodeRow, PolicyStatus, RefusalSummary, Reload, Status, Totals,
+    node_rows,
+};
+
+/// Unix time, milliseconds, by this machine's clock.
+#[must_use]
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,99 @@
+//! What others may ask of the loop, and what it tells them.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::status::Status;
+use crate::migration::Progress;
+use crate::model::{CycleReport, Snapshot};
+use crate::store::Event;
+
+/// What a person or a program asks of the loop.
+#[derive(Debug)]
+pub enum Command {
+    /// Move nothing more. Migrations stop at their next step, with no slot left open.
+    Pause {
+        /// Who asks.
+        who: String,
+        /// Why.
+        why: String,
+        /// Unix time in milliseconds at which it ends by itself.
+        until_ms: Option<u64>,
+    },
+    /// Go back to the configured mode, from paused or halted.
+    Resume {
+        /// Who asks.
+        who: String,
+        /// Why.
+        why: String,
+    },
+    /// Read configuration and policy again.
+    Reload,
+}
+
+/// What became of a command: a line for people.
+pub type Answer = Result<String, String>;
+
+/// A command on its way, with where the answer goes.
+pub(crate) type Request = (Command, oneshot::Sender<Answer>);
+
+/// How others speak with the loop; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+    status: watch::Receiver<Arc<Status>>,
+}
+
+impl Handle {
+    pub(crate) fn new(requests: mpsc::Sender<Request>, status: watch::Receiver<Arc<Status>>) -> Self {
+        Self { requests, status }
+    }
+
+    /// What the daemon is doing now.
+    #[must_use]
+    pub fn status(&self) -> Arc<Status> {
+        self.status.borrow().clone()
+    }
+
+    /// Asks something of the loop, and waits for the answer. The loop answers between two events, in milliseconds.
+    ///
+    /// # Errors
+    /// Why it was refused, for people.
+    pub async fn ask(&self, command: Command) -> Answer {
+        let (sender, answer) = oneshot::channel();
+        let ending = || "the daemon is ending".to_owned();
+        self.requests.send((command, sender)).await.map_err(|_| ending())?;
+        answer.await.map_err(|_| ending())?
+    }
+}
+
+/// What the loop tells while it goes, in the order in which it happens. Metrics are a view of these.
+#[derive(Debug, Clone)]
+pub enum Notice {
+    /// Something happened besides a cycle.
+    Event {
+        /// Unix time, milliseconds.
+        at_ms: u64,
+        /// What.
+        event: Event,
+    },
+    /// A cycle ended.
+    Cycle {
+        /// Everything about it.
+        report: Arc<CycleReport>,
+        /// What it decided by; absent when the cluster could not be seen.
+        snapshot: Option<Arc<Snapshot>>,
+    },
+    /// The migrations that run have come further; all of them.
+    Migrations(Vec<Progress>),
+    /// Bytes of linear memory that the policy holds.
+    PolicyMemory(usize),
+    /// Our own probe of a node came back, while slots are being moved or not.
+    Probe {
+        /// Seconds that it took.
+        seconds: f64,
+        /// Whether slots were being moved.
+        migrating: bool,
+    },
+}

@@ -1,0 +1,411 @@
+//! The loop itself: hears one event after the other, and owns everything that they change.
+//!
+//! Turns run beside it, so that it answers while slots move: a pause stops them at their next step, a new policy or
+//! configuration waits for the turn to end.
+
+mod line;
+mod reloads;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+use tracing::{error, info, warn};
+
+use super::command::{Answer, Command, Notice, Request};
+use super::config_watch::ConfigWatch;
+use super::feed::Feed;
+use super::past::all_members;
+use super::signals::{Signal, Signals};
+use super::standing::Standing;
+use super::status::{Activity, Balance, CycleSummary, Status, node_rows};
+use super::turn::{self, Crew, Doing, Notify, Orders, Turn};
+use super::{RunError, now_ms};
+use crate::config::Config;
+use crate::migration::{Stop, StopHandle};
+use crate::model::{CycleOutcome, Mode, Snapshot, resource};
+use crate::policy::{self, Policy as _};
+use crate::store::{Event as Happening, Store};
+use crate::telemetry::chain;
+
+/// Keys of what is kept in the state directory.
+pub(super) const STANDING: &str = "standing";
+pub(super) const MEMBERS: &str = "members";
+
+/// After the time in which open slots are settled, this is left for everything else before an ending daemon gives up.
+const ENDING_SLACK: Duration = Duration::from_secs(30);
+
+/// Everything that can happen.
+enum Event {
+    /// It is time for the next turn.
+    Tick,
+    /// A turn ended.
+    TurnOver(Box<(Crew, Turn)>),
+    /// A turn has come further.
+    Progress,
+    /// A version of the policy was judged.
+    Policy(policy::Reload),
+    /// The configuration's file has another content.
+    ConfigChanged,
+    /// Somebody asks.
+    Asked(Request),
+    /// The system says.
+    Signal(Signal),
+    /// Ending took too long.
+    PatienceOver,
+}
+
+/// A turn under way.
+struct Running {
+    turn: JoinHandle<(Crew, Turn)>,
+    stop: StopHandle,
+}
+
+/// An end under way.
+struct Ending {
+    why: &'static str,
+    give_up_at: Instant,
+}
+
+/// What the loop begins with.
+pub(super) struct Start {
+    pub(super) config: Config,
+    pub(super) forced: Option<Mode>,
+    pub(super) store: Arc<Store>,
+    pub(super) crew: Crew,
+    pub(super) feed: Feed,
+    pub(super) signals: Signals,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) shown: watch::Sender<Arc<Status>>,
+    pub(super) status: Status,
+    pub(super) notify: Notify,
+}
+
+/// The one owner of state.
+pub(super) struct Control {
+    config: Arc<Config>,
+    /// A mode that stands in the place of the configured one, whatever is configured later.
+    forced: Option<Mode>,
+    store: Arc<Store>,
+    standing: Standing,
+    /// Absent while a turn has it.
+    crew: Option<Crew>,
+    running: Option<Running>,
+    ending: Option<Ending>,
+    /// A policy that waits for the turn to end.
+    waiting: Option<Box<policy::LoadedPolicy>>,
+    /// Whether a person accepted the nodes as they are while a turn had the list of them.
+    accept_members: bool,
+    next_cycle: u64,
+    next_turn_at: Instant,
+    doing: watch::Sender<Doing>,
+    progress: watch::Receiver<Doing>,
+    feed: Feed,
+    config_watch: ConfigWatch,
+    signals: Signals,
+    requests: mpsc::Receiver<Request>,
+    status: Status,
+    shown: watch::Sender<Arc<Status>>,
+    notify: Notify,
+}
+
+impl Control {
+    pub(super) fn new(start: Start) -> Result<Self, RunError> {
+        let (doing, progress) = watch::channel(Doing::default());
+        let mut control = Self {
+            config_watch: ConfigWatch::new(start.config.path.as_deref()),
+            config: Arc::new(start.config),
+            forced: start.forced,
+            standing: start.store.get(STANDING)?.unwrap_or_default(),
+            next_cycle: start.store.next_cycle()?,
+            store: start.store,
+            crew: Some(start.crew),
+            running: None,
+            ending: None,
+            waiting: None,
+            accept_members: false,
+            next_turn_at: Instant::now(),
+            doing,
+            progress,
+            feed: start.feed,
+            signals: start.signals,
+            requests: start.requests,
+            status: start.status,
+            shown: start.shown,
+            notify: start.notify,
+        };
+        control.status.policy.source = control.feed.source().to_string();
+        control.tell(Happening::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
+        control.tell(Happening::ConfigLoaded { needs_restart: Vec::new() });
+        // From dry-run, the mode of a daemon that was told nothing, to what it is told and remembers.
+        control.settle_mode(Mode::DryRun, "ballast", true);
+        control.publish();
+        Ok(control)
+    }
+
+    /// Runs until told to end.
+    pub(super) async fn conduct(mut self) -> Result<(), RunError> {
+        loop {
+            match self.next().await {
+                Event::Tick => self.begin_turn(),
+                Event::TurnOver(over) => self.turn_over(over.0, over.1),
+                Event::Progress => self.show_progress(),
+                Event::Policy(reload) => self.take_policy(reload),
+                Event::ConfigChanged => self.config_changed().await,
+                Event::Asked((command, answer)) => self.answer(command, answer).await,
+                Event::Signal(Signal::Reload) => drop(self.reload_config().await),
+                Event::Signal(Signal::End(why)) => self.end(why)?,
+                Event::PatienceOver => return Err(RunError::NotClosed),
+            }
+            if let Some(ending) = &self.ending
+                && self.running.is_none()
+            {
+                let why = ending.why;
+                return self.close(why).await;
+            }
+            self.publish();
+        }
+    }
+
+    /// Waits for whatever happens next. Everything that is waited for here may be dropped half-way.
+    async fn next(&mut self) -> Event {
+        let running = self.running.is_some();
+        let turn_over = async {
+            match &mut self.running {
+                // A turn that panics is a bug of ours; going on without its crew is not possible.
+                Some(running) => {
+                    (&mut running.turn).await.unwrap_or_else(|bug| std::panic::resume_unwind(bug.into_panic()))
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let give_up = async {
+            match &self.ending {
+                Some(ending) => sleep_until(ending.give_up_at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            signal = self.signals.next() => Event::Signal(signal),
+            () = give_up => Event::PatienceOver,
+            over = turn_over => Event::TurnOver(Box::new(over)),
+            Some(request) = self.requests.recv() => Event::Asked(request),
+            reload = self.feed.next() => Event::Policy(reload),
+            () = self.config_watch.changed() => Event::ConfigChanged,
+            Ok(()) = self.progress.changed() => Event::Progress,
+            () = sleep_until(self.next_turn_at), if !running && self.ending.is_none() => Event::Tick,
+        }
+    }
+
+    fn begin_turn(&mut self) {
+        if self.standing.expire(now_ms()) {
+            self.keep_standing();
+            self.settle_mode(Mode::Paused, "ballast", false);
+        }
+        let Some(mut crew) = self.crew.take() else { return };
+        if let Some(policy) = self.waiting.take() {
+            self.swap_policy(&mut crew, *policy);
+        }
+        if std::mem::take(&mut self.accept_members) {
+            crew.members = self.status.seen.as_deref().map(all_members);
+        }
+        let (stop, stopped) = Stop::new();
+        let orders = self.orders(stopped);
+        self.next_cycle += 1;
+        self.next_turn_at = Instant::now() + self.config.interval;
+        self.running = Some(Running { turn: tokio::spawn(turn::take(crew, orders)), stop });
+    }
+
+    fn orders(&self, stop: Stop) -> Orders {
+        Orders {
+            cycle: self.next_cycle,
+            mode: self.mode().0,
+            why_no_policy: self.status.why_no_policy(),
+            config: self.config.clone(),
+            store: self.store.clone(),
+            host: self.feed.host().clone(),
+            stop,
+            doing: self.doing.clone(),
+            notify: self.notify.clone(),
+        }
+    }
+
+    fn turn_over(&mut self, crew: Crew, turn: Turn) {
+        self.running = None;
+        self.doing.send_modify(|doing| *doing = Doing::default());
+        let report = Arc::new(turn.report);
+        line::log(&report, self.status.last_cycle.as_ref());
+        let reason = match &report.outcome {
+            CycleOutcome::Incomplete { reason } => reason.as_str(),
+            _ => "",
+        };
+        if self.standing.learn(turn.effort, reason) {
+            self.keep_standing();
+        }
+        self.settle_mode(report.mode, "ballast", false);
+
+        if let Some(snapshot) = &turn.snapshot {
+            let state = crew.deciders.current().and_then(|policy| policy.saved_state().cloned());
+            self.feed.saw(snapshot.clone(), state);
+            for usec in
+                snapshot.node_column(resource::PROBE_USEC).unwrap_or_default().iter().filter(|usec| usec.is_finite())
+            {
+                (self.notify)(Notice::Probe { seconds: usec / 1e6, migrating: false });
+            }
+        }
+        if let Some(policy) = crew.deciders.current() {
+            (self.notify)(Notice::PolicyMemory(policy.stats().memory_bytes));
+        }
+        if let Some(recovery) = &turn.recovery {
+            self.tell(Happening::Recovered { slots: recovery.settled.len() });
+        }
+        self.show_turn(&crew, CycleSummary::from(&*report), turn.snapshot.clone(), turn.called);
+        self.status.policy.failure = turn.failure.map(|failure| failure.to_string());
+        self.status.recovery = turn.recovery;
+        (self.notify)(Notice::Cycle { report, snapshot: turn.snapshot });
+        self.crew = Some(crew);
+        self.show_progress();
+    }
+
+    /// Puts what a turn saw and did into the status.
+    fn show_turn(&mut self, crew: &Crew, cycle: CycleSummary, snapshot: Option<Arc<Snapshot>>, called: bool) {
+        let status = &mut self.status;
+        status.totals.cycles += 1;
+        status.totals.policy_calls += u64::from(called);
+        status.totals.slots_moved += cycle.slots_moved as u64;
+        status.totals.keys_moved += cycle.keys_moved;
+        status.totals.bytes_moved += cycle.bytes_moved;
+        status.policy.calls = status.totals.policy_calls;
+        status.policy.standing_in = crew.deciders.stand_in().map(|policy| policy.id().clone());
+        status.policy.faults_in_a_row = crew.deciders.current().map_or(0, |policy| policy.stats().faults_in_row);
+        status.balance = cycle.predictions.iter().map(|(name, seen)| (name.clone(), Balance::from(seen))).collect();
+        if let Some(snapshot) = snapshot {
+            status.snapshot = Some(snapshot.summary());
+            status.nodes = node_rows(&snapshot);
+            status.open_slots.clone_from(&snapshot.open_slots);
+            status.seen = Some(snapshot);
+        }
+        status.last_cycle = Some(cycle);
+    }
+
+    fn show_progress(&mut self) {
+        let doing = self.progress.borrow_and_update().clone();
+        self.status.activity = if self.ending.is_some() { Activity::Stopping } else { doing.activity };
+        if self.status.migrations != doing.migrations {
+            self.status.migrations.clone_from(&doing.migrations);
+            (self.notify)(Notice::Migrations(doing.migrations));
+        }
+    }
+
+    async fn answer(&mut self, command: Command, answer: oneshot::Sender<Answer>) {
+        let outcome = match command {
+            Command::Pause { who, why, until_ms } => {
+                let before = self.mode().0;
+                self.standing.pause(who.clone(), why, until_ms);
+                self.keep_standing();
+                self.settle_mode(before, &who, false);
+                Ok(self.mode().1)
+            }
+            Command::Resume { who, .. } => {
+                let before = self.mode().0;
+                self.standing.resume();
+                self.keep_standing();
+                self.accept_members = true;
+                self.settle_mode(before, &who, false);
+                Ok(self.mode().1)
+            }
+            Command::Reload => self.reload_config().await,
+        };
+        self.publish();
+        // Whoever asked may have gone.
+        let _gone = answer.send(outcome);
+    }
+
+    fn mode(&self) -> (Mode, String) {
+        match self.forced {
+            None => self.standing.mode(self.config.mode),
+            Some(forced) => self.standing.mode_with(forced, format!("it was started to do no more than {forced}")),
+        }
+    }
+
+    /// Shows the mode, tells of its change from `before`, and stops migrations in a mode that forbids them.
+    fn settle_mode(&mut self, before: Mode, who: &str, always: bool) {
+        let (mode, why) = self.mode();
+        let changed = self.status.mode != mode || before != mode;
+        self.status.mode = mode;
+        self.status.mode_reason.clone_from(&why);
+        if mode != Mode::Auto
+            && let Some(running) = &self.running
+        {
+            running.stop.stop();
+        }
+        if changed || always {
+            match mode {
+                Mode::Halted => error!(%mode, who, why, "mode changed"),
+                _ => info!(%mode, who, why, "mode changed"),
+            }
+            self.tell(Happening::Mode { from: before, to: mode, who: who.to_owned(), why });
+        }
+    }
+
+    /// The first time, finish the step and close; the second time, stop at once.
+    fn end(&mut self, why: &'static str) -> Result<(), RunError> {
+        if self.ending.is_some() {
+            return Err(RunError::StoppedAtOnce);
+        }
+        info!(why, "ending: what is open is closed first; the same signal again stops at once");
+        let settle = Duration::from_secs(self.config.migration.settle_deadline_s);
+        self.ending = Some(Ending { why, give_up_at: Instant::now() + settle + ENDING_SLACK });
+        self.status.activity = Activity::Stopping;
+        if let Some(running) = &self.running {
+            running.stop.stop();
+        }
+        Ok(())
+    }
+
+    /// Closes what is open, and says that the end was in order.
+    async fn close(&mut self, why: &str) -> Result<(), RunError> {
+        let Some(mut crew) = self.crew.take() else { return Ok(()) };
+        let orders = self.orders(Stop::never());
+        let give_up_at = self.ending.as_ref().map_or_else(Instant::now, |ending| ending.give_up_at);
+        let settled = tokio::select! {
+            settled = turn::settle(&mut crew, &orders) => settled,
+            () = sleep_until(give_up_at) => return Err(RunError::NotClosed),
+            Signal::End(_) = self.signals.next() => return Err(RunError::StoppedAtOnce),
+        };
+        if settled.is_some_and(|recovery| !recovery.held.is_empty()) {
+            return Err(RunError::NotClosed);
+        }
+        self.tell(Happening::Stopped { why: why.to_owned() });
+        info!(why, "ended; no slot of ours is open");
+        Ok(())
+    }
+
+    fn keep_standing(&self) {
+        if let Err(error) = self.store.put(STANDING, &self.standing) {
+            error!(error = %chain(&error), "a restart will not know of this mode");
+        }
+    }
+
+    /// Keeps an event in the history, and shows it to whoever listens.
+    fn tell(&self, event: Happening) {
+        let at_ms = now_ms();
+        if let Err(error) = self.store.keep_event(at_ms, &event) {
+            warn!(error = %chain(&error), "the history misses an event");
+        }
+        (self.notify)(Notice::Event { at_ms, event });
+    }
+
+    fn publish(&self) {
+        self.shown.send_replace(Arc::new(self.status.clone()));
+    }
+}
+
+/// Three cycles, or half a minute: one lost cycle is normal, three are not.
+pub(super) fn stale_after_ms(interval: Duration) -> u64 {
+    let three = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).saturating_mul(3);
+    three.max(30_000)
+}

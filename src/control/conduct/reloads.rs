@@ -1,0 +1,125 @@
+//! New policies and configurations: takes what is good into use, and shows why the rest is not.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::super::command::Answer;
+use super::super::status::Reload;
+use super::super::turn::Crew;
+use super::super::{now_ms, restart};
+use super::{Control, Happening, stale_after_ms};
+use crate::config::{self, ConfigError, Loaded};
+use crate::policy::{self, Policy as _};
+use crate::telemetry::chain;
+
+impl Control {
+    pub(super) fn take_policy(&mut self, reload: policy::Reload) {
+        match reload {
+            policy::Reload::Ready(policy) => {
+                self.feed.is_live(&policy);
+                match self.crew.take() {
+                    Some(mut crew) => {
+                        self.swap_policy(&mut crew, *policy);
+                        self.crew = Some(crew);
+                    }
+                    None => self.waiting = Some(policy),
+                }
+            }
+            policy::Reload::Rejected(failure) => {
+                warn!(policy = %failure.policy, stage = %failure.stage, reason = %failure.reason, "policy refused; the one before goes on");
+                self.status.policy.last_reload =
+                    Some(Reload { at_ms: now_ms(), accepted: false, detail: failure.to_string() });
+                self.tell(Happening::PolicyRefused {
+                    source: self.feed.source().to_string(),
+                    why: failure.to_string(),
+                });
+            }
+        }
+    }
+
+    pub(super) fn swap_policy(&mut self, crew: &mut Crew, policy: policy::LoadedPolicy) {
+        let id = policy.id().clone();
+        let source = policy.source().to_string();
+        info!(policy = %id, source, "policy in use from the next cycle on");
+        crew.deciders.replace(policy, self.config.policy.settings.on_failure);
+        self.status.policy.id = Some(id.clone());
+        self.status.policy.source.clone_from(&source);
+        self.status.policy.standing_in = None;
+        self.status.policy.failure = None;
+        self.status.policy.faults_in_a_row = 0;
+        self.status.policy.last_reload = Some(Reload { at_ms: now_ms(), accepted: true, detail: id.to_string() });
+        self.tell(Happening::PolicyLoaded { policy: id, source });
+    }
+
+    /// Takes another configuration, unless it only looks different from the one in use.
+    pub(super) async fn config_changed(&mut self) {
+        let Some(read) = self.read_config().await else { return };
+        let fine = self.status.config.last_reload.as_ref().is_none_or(|reload| reload.accepted);
+        let same = read.as_ref().is_ok_and(|loaded| loaded.config == *self.config);
+        if !(fine && same) {
+            drop(self.take_config(read));
+        }
+    }
+
+    pub(super) async fn reload_config(&mut self) -> Answer {
+        match self.read_config().await {
+            Some(read) => self.take_config(read),
+            None => Err("the daemon was started without a configuration file".to_owned()),
+        }
+    }
+
+    async fn read_config(&self) -> Option<Result<Loaded, ConfigError>> {
+        let path = self.config.path.clone()?;
+        let read = tokio::task::spawn_blocking(move || config::load(&path)).await;
+        Some(read.unwrap_or_else(|bug| std::panic::resume_unwind(bug.into_panic())))
+    }
+
+    /// Takes what was read into use, or shows why not.
+    fn take_config(&mut self, read: Result<Loaded, ConfigError>) -> Answer {
+        let answer = self.use_config(read);
+        let (accepted, detail) = match &answer {
+            Ok(detail) => (true, detail.clone()),
+            Err(detail) => (false, detail.clone()),
+        };
+        self.status.config.last_reload = Some(Reload { at_ms: now_ms(), accepted, detail });
+        answer
+    }
+
+    /// Takes a configuration into use, but for what only a start can change.
+    fn use_config(&mut self, read: Result<Loaded, ConfigError>) -> Answer {
+        let Loaded { config: new, warnings } = match read {
+            Ok(loaded) => loaded,
+            Err(refusal) => {
+                let why = chain(&refusal);
+                warn!(why, "configuration refused; the one before goes on");
+                self.tell(Happening::ConfigRefused { why: why.clone() });
+                return Err(why);
+            }
+        };
+        for warning in warnings {
+            warn!(warning, "configuration");
+        }
+        let old = self.config.clone();
+        let (new, needs_restart) = restart::merge(&old, new);
+        let before = self.mode().0;
+        let interval = new.interval;
+        self.config = Arc::new(new);
+        if old.policy.source != self.config.policy.source || old.policy.parameters != self.config.policy.parameters {
+            self.waiting = None;
+            self.feed.turn_to(self.config.policy.source.clone(), self.config.policy.parameters.clone());
+        }
+        self.next_turn_at = self.next_turn_at.min(Instant::now() + interval);
+        self.status.stale_after_ms = stale_after_ms(interval);
+        self.status.config.needs_restart.clone_from(&needs_restart);
+        self.settle_mode(before, "configuration", false);
+        let answer = match needs_restart.as_slice() {
+            [] => "configuration in use".to_owned(),
+            keys => format!("configuration in use, except for what needs a restart: {}", keys.join(", ")),
+        };
+        info!(needs_restart = needs_restart.join(", "), "configuration in use");
+        self.tell(Happening::ConfigLoaded { needs_restart });
+        Ok(answer)
+    }
+}

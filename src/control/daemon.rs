@@ -1,0 +1,157 @@
+//! Puts the daemon together: state, servers, policies, faces, and the loop between them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{info, warn};
+
+use super::command::Handle;
+use super::conduct::{Control, MEMBERS, Start, stale_after_ms};
+use super::deciders::Deciders;
+use super::feed::Feed;
+use super::now_ms;
+use super::past::{HOUR_MS, Past};
+use super::signals::Signals;
+use super::status::{Activity, ConfigStatus, PolicyStatus, Status, Totals};
+use super::turn::{Crew, Notify};
+use crate::cluster::Cluster;
+use crate::cluster::live::LiveCluster;
+use crate::collector::Collector;
+use crate::config::Config;
+use crate::http::{self, Faces};
+use crate::metrics::Metrics;
+use crate::model::Mode;
+use crate::policy::{Ground, HostError, PolicyHost};
+use crate::store::{Store, StoreError};
+use crate::telemetry::chain;
+
+/// Requests that may wait for the loop, which answers each in milliseconds.
+const REQUESTS_MAX: usize = 16;
+
+/// Why the daemon could not begin, or did not end in order.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The state directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The policy host.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The port.
+    #[error("cannot listen on {address}; is another daemon running? set `listen` of [http] to another one")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The signals.
+    #[error("cannot listen to signals")]
+    Signals(#[source] std::io::Error),
+    /// Told twice to end.
+    #[error("stopped at once; slots may be open: the next start closes them")]
+    StoppedAtOnce,
+    /// Slots could not be closed in time.
+    #[error("ended with slots of ours open, since the cluster did not let us close them in time; the next start will")]
+    NotClosed,
+}
+
+/// Runs the daemon until it is told to end. Logs must have been started. A `forced` mode stands in the place of the
+/// configured one for as long as the daemon runs, whatever a reload says; pausing and halting work as ever.
+///
+/// # Errors
+/// [`RunError`] when it cannot begin, or did not end in order.
+pub async fn run(config: Config, forced: Option<Mode>) -> Result<(), RunError> {
+    // First of all: from here on a signal finds somebody who knows what to do about open slots.
+    let signals = Signals::listen().map_err(RunError::Signals)?;
+    let store = Arc::new(Store::open(&config.state_dir)?);
+    let host = PolicyHost::new(config.policy.settings.clone())?;
+    let metrics = Arc::new(Metrics::new(&config.cluster.name));
+    let listener = listen(config.listen).await?;
+
+    let ground = Ground { parameters: config.policy.parameters.clone(), ..Ground::default() };
+    let feed = Feed::start(host, config.policy.source.clone(), ground);
+    let status = first_status(&config);
+    let (shown, seen) = watch::channel(Arc::new(status.clone()));
+    let (ask, requests) = mpsc::channel(REQUESTS_MAX);
+    let observing = metrics.clone();
+    let notify: Notify = Arc::new(move |notice| observing.observe(&notice));
+    let crew = crew(&config, &store)?;
+    let faces = Arc::new(Faces { control: Handle::new(ask, seen), metrics, store: store.clone() });
+    let control = Control::new(Start { config, forced, store, crew, feed, signals, requests, shown, status, notify })?;
+
+    let (ending, ended) = oneshot::channel::<()>();
+    let serving = listener.map(|listener| tokio::spawn(http::serve(listener, faces, async { drop(ended.await) })));
+    let outcome = control.conduct().await;
+    drop(ending);
+    if let Some(serving) = serving {
+        // Somebody may hold a connection open; they have their second.
+        if let Ok(Ok(Err(error))) = tokio::time::timeout(Duration::from_secs(1), serving).await {
+            warn!(%error, "the HTTP faces ended early");
+        }
+    }
+    outcome
+}
+
+async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>, RunError> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = TcpListener::bind(address).await.map_err(|cause| RunError::Listen { address, cause })?;
+    let address = listener.local_addr().unwrap_or(address);
+    info!(%address, "listening");
+    Ok(Some(listener))
+}
+
+fn crew(config: &Config, store: &Store) -> Result<Crew, RunError> {
+    let live = LiveCluster::new(config.cluster.access.clone()).with_connect_timeout(config.cluster.connect_timeout);
+    let cluster: Arc<dyn Cluster> = Arc::new(live);
+    // As far back as anything in the guard looks: an hour of budgets, or a longer cool-down.
+    let cool_down_ms = u64::try_from(config.limits.slot_cool_down.as_millis()).unwrap_or(u64::MAX);
+    let since_ms = now_ms().saturating_sub(HOUR_MS.max(cool_down_ms));
+    let past = match store.cycles_that_moved_since(since_ms) {
+        Ok(reports) => Past::of(&reports),
+        Err(error) => {
+            warn!(error = %chain(&error), "the history cannot be read; budgets and cool-downs begin afresh");
+            Past::default()
+        }
+    };
+    Ok(Crew {
+        collector: Collector::new(cluster.clone(), config.collector.clone()),
+        cluster,
+        deciders: Deciders::default(),
+        past,
+        members: store.get(MEMBERS)?,
+        seen: None,
+    })
+}
+
+fn first_status(config: &Config) -> Status {
+    Status {
+        cluster: config.cluster.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at_ms: now_ms(),
+        mode: Mode::DryRun,
+        mode_reason: String::new(),
+        activity: Activity::Idle,
+        policy: PolicyStatus::default(),
+        config: ConfigStatus {
+            path: config.path.as_ref().map(|path: &PathBuf| path.display().to_string()),
+            ..ConfigStatus::default()
+        },
+        snapshot: None,
+        stale_after_ms: stale_after_ms(config.interval),
+        nodes: Vec::new(),
+        balance: BTreeMap::new(),
+        last_cycle: None,
+        migrations: Vec::new(),
+        open_slots: Vec::new(),
+        recovery: None,
+        totals: Totals::default(),
+        seen: None,
+    }
+}

@@ -1,0 +1,188 @@
+//! What was moved lately: what the guard's budgets and cool-downs count. Rebuilt from the history at start. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::guard::Ledger;
+use crate::model::{CycleReport, MigrationReport, NodeId, SlotId, SlotSet, Snapshot};
+
+/// The guard's budgets are per hour.
+pub(super) const HOUR_MS: u64 = 3_600_000;
+
+/// What was moved lately.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    last_moved_ms: BTreeMap<SlotId, u64>,
+    pair_failed_ms: BTreeMap<(NodeId, NodeId), u64>,
+    /// Time, slots and bytes of each migration of the past hour, oldest first.
+    hour: VecDeque<(u64, u64, u64)>,
+}
+
+impl Past {
+    /// What `reports`, oldest first, tell of.
+    pub(super) fn of(reports: &[CycleReport]) -> Self {
+        let mut past = Self::default();
+        for report in reports {
+            let at_ms = ended_at_ms(report);
+            report.migrations.iter().for_each(|migration| past.note(at_ms, migration));
+        }
+        past
+    }
+
+    /// Takes note of a migration that ended.
+    pub(super) fn note(&mut self, at_ms: u64, migration: &MigrationReport) {
+        if !migration.stayed.is_empty() {
+            self.pair_failed_ms.insert((migration.source.clone(), migration.target.clone()), at_ms);
+        }
+        self.note_slots(at_ms, &migration.moved, migration.bytes);
+    }
+
+    /// Takes note of slots that moved.
+    pub(super) fn note_slots(&mut self, at_ms: u64, slots: &SlotSet, bytes: u64) {
+        if slots.is_empty() {
+            return;
+        }
+        self.last_moved_ms.extend(slots.iter().map(|slot| (slot, at_ms)));
+        self.hour.push_back((at_ms, slots.len() as u64, bytes));
+    }
+
+    /// What the guard should know at `now_ms`.
+    pub(super) fn ledger(&mut self, now_ms: u64, ours: SlotSet, known_nodes: Option<BTreeSet<NodeId>>) -> Ledger {
+        while self.hour.front().is_some_and(|(at_ms, ..)| at_ms + HOUR_MS <= now_ms) {
+            self.hour.pop_front();
+        }
+        Ledger {
+            last_moved_ms: self.last_moved_ms.clone(),
+            moves_past_hour: self.hour.iter().map(|(_, slots, _)| slots).sum(),
+            bytes_past_hour: self.hour.iter().map(|(.., bytes)| bytes).sum(),
+            our_open_slots: ours,
+            known_nodes,
+            pair_failed_ms: self.pair_failed_ms.clone(),
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a duration in milliseconds")]
+fn ended_at_ms(report: &CycleReport) -> u64 {
+    let timings = report.timings;
+    let took_ms = timings.collect_ms + timings.policy_ms + timings.review_ms + timings.migrate_ms;
+    report.started_at_ms + took_ms as u64
+}
+
+/// The nodes that belong to the cluster as we know it, after a look at it.
+///
+/// Whoever joins without slots is one of us from then on, and stays one when slots come to it. Whoever turns up with
+/// slots is not: it may be another cluster behind the same address. At the first look ever all are.
+pub(super) fn members(known: Option<BTreeSet<NodeId>>, snapshot: &Snapshot) -> BTreeSet<NodeId> {
+    let Some(mut known) = known else { return all_members(snapshot) };
+    let with_slots: BTreeSet<u32> = snapshot.owners.as_slice().iter().copied().collect();
+    let empty = (0u32..).zip(&snapshot.primaries).filter(|(index, _)| !with_slots.contains(index));
+    known.extend(empty.map(|(_, primary)| primary.id.clone()));
+    known.extend(snapshot.replicas.iter().map(|replica| replica.id.clone()));
+    known
+}
+
+/// Every node that is there.
+pub(super) fn all_members(snapshot: &Snapshot) -> BTreeSet<NodeId> {
+    let primaries = snapshot.primaries.iter().map(|primary| &primary.id);
+    primaries.chain(snapshot.replicas.iter().map(|replica| &replica.id)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Address, CycleOutcome, Mode, NO_OWNER, Owners, Primary, SLOT_COUNT, Timings};
+
+    #[test]
+    fn budgets_and_cool_downs_are_rebuilt_from_the_history() {
+        let reports = [report(0, "1-10", 100), report(HOUR_MS / 2, "10-11", 20)];
+        let mut past = Past::of(&reports);
+        let ledger = past.ledger(HOUR_MS / 2 + 2_000, SlotSet::default(), None);
+        assert_eq!((ledger.moves_past_hour, ledger.bytes_past_hour), (12, 120));
+        let moved = |slot: u16| ledger.last_moved_ms.get(&SlotId::new(slot).expect("slot")).copied();
+        assert_eq!((moved(1), moved(10), moved(12)), (Some(1_000), Some(HOUR_MS / 2 + 1_000), None));
+        let ledger = past.ledger(HOUR_MS + 1_000, SlotSet::default(), None);
+        assert_eq!((ledger.moves_past_hour, ledger.bytes_past_hour), (2, 20), "the first one is an hour ago");
+    }
+
+    #[test]
+    fn a_pair_that_failed_is_remembered() {
+        let mut failed = report(0, "", 0);
+        failed.migrations[0].stayed.push((SlotId::new(7).expect("slot"), "IOERR".into()));
+        let ledger = Past::of(&[failed]).ledger(2_000, SlotSet::default(), None);
+        assert_eq!(ledger.pair_failed_ms.get(&(node(1), node(2))), Some(&1_000));
+        assert_eq!(ledger.moves_past_hour, 0);
+    }
+
+    #[test]
+    fn a_node_that_joined_empty_is_known_and_one_that_turns_up_with_slots_is_not() {
+        let known = members(None, &snapshot(&[(1, true), (2, true)]));
+        assert_eq!(known, [node(1), node(2)].into());
+        let known = members(Some(known), &snapshot(&[(1, true), (2, true), (3, false), (4, true)]));
+        assert_eq!(known, [node(1), node(2), node(3)].into());
+        let known = members(Some(known), &snapshot(&[(1, true), (2, true), (3, true), (4, true)]));
+        assert_eq!(known, [node(1), node(2), node(3)].into(), "the third got slots from us");
+    }
+
+    fn node(number: usize) -> NodeId {
+        format!("{number:040x}").parse().expect("node id")
+    }
+
+    fn report(started_at_ms: u64, moved: &str, bytes: u64) -> CycleReport {
+        CycleReport {
+            cycle: 1,
+            started_at_ms,
+            mode: Mode::Auto,
+            snapshot: None,
+            policy: None,
+            plan: None,
+            approved: Vec::new(),
+            refusals: Vec::new(),
+            predictions: BTreeMap::new(),
+            migrations: vec![MigrationReport {
+                source: node(1),
+                target: node(2),
+                protocol: "classic".into(),
+                moved: moved.parse().expect("slots"),
+                stayed: Vec::new(),
+                keys: 0,
+                bytes,
+                duration_ms: 900,
+            }],
+            outcome: CycleOutcome::Executed,
+            timings: Timings { collect_ms: 100.0, migrate_ms: 900.0, ..Timings::default() },
+        }
+    }
+
+    /// Nodes by number, with or without slots.
+    fn snapshot(nodes: &[(usize, bool)]) -> Snapshot {
+        let mut owners = vec![NO_OWNER; SLOT_COUNT];
+        for (index, _) in nodes.iter().enumerate().filter(|(_, (_, with_slots))| *with_slots) {
+            owners[index] = u32::try_from(index).expect("few");
+        }
+        Snapshot {
+            generation: 1,
+            taken_at_ms: 0,
+            window_s: 0,
+            primaries: nodes
+                .iter()
+                .map(|(number, _)| Primary {
+                    id: node(*number),
+                    address: Address::new("h", 1),
+                    version: String::new(),
+                    zone: String::new(),
+                    tags: Vec::new(),
+                    config_epoch: 0,
+                })
+                .collect(),
+            replicas: Vec::new(),
+            owners: Owners::new(owners),
+            slot_columns: BTreeMap::new(),
+            node_columns: BTreeMap::new(),
+            metrics: Vec::new(),
+            open_slots: Vec::new(),
+            atomic_jobs: Vec::new(),
+            in_flight: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! One turn of the loop: settle what is open, look, ask the policy, review its answer, move slots.
+//!
+//! A turn runs beside the loop and owns, while it lasts, everything that only turns use: the [`Crew`]. It changes nothing
+//! else; what came of it goes back as a [`Turn`]. Dropping it inside leaves at worst slots open, which the journal knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::conduct::MEMBERS;
+use super::deciders::{Deciders, Successor};
+use super::marks::marks;
+use super::past::{Past, members};
+use super::probes;
+use super::standing::Effort;
+use super::status::Activity;
+use super::{Notice, now_ms};
+use crate::cluster::Cluster;
+use crate::collector::Collector;
+use crate::config::Config;
+use crate::guard::{self, ApprovedPlan};
+use crate::migration::{self, Context, Journal, Progress, Recovery, Stop};
+use crate::model::{
+    Address, CycleOutcome, CycleReport, MigrationReport, Mode, NodeId, Plan, PolicyId, SlotSet, Snapshot, Timings,
+};
+use crate::policy::{Policy as _, PolicyFailure, PolicyHost, Source};
+use crate::store::Store;
+use crate::telemetry::chain;
+
+/// Everything that turns use and change, one turn at a time.
+pub(super) struct Crew {
+    pub(super) cluster: Arc<dyn Cluster>,
+    pub(super) collector: Collector,
+    pub(super) deciders: Deciders,
+    pub(super) past: Past,
+    /// The nodes that belong to the cluster; absent before the first look.
+    pub(super) members: Option<BTreeSet<NodeId>>,
+    /// What was seen last.
+    pub(super) seen: Option<Arc<Snapshot>>,
+}
+
+/// What a turn is told.
+pub(super) struct Orders {
+    pub(super) cycle: u64,
+    pub(super) mode: Mode,
+    /// What to say when there is no policy to ask.
+    pub(super) why_no_policy: String,
+    pub(super) config: Arc<Config>,
+    pub(super) store: Arc<Store>,
+    pub(super) host: PolicyHost,
+    pub(super) stop: Stop,
+    pub(super) doing: watch::Sender<Doing>,
+    pub(super) notify: Notify,
+}
+
+/// Where notices go; must not block.
+pub(super) type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
+
+/// What a turn is at, for the loop to show.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Doing {
+    pub(super) activity: Activity,
+    pub(super) migrations: Vec<Progress>,
+}
+
+/// What came of a turn.
+pub(super) struct Turn {
+    pub(super) report: CycleReport,
+    pub(super) snapshot: Option<Arc<Snapshot>>,
+    /// What was settled before it; absent when nothing was open.
+    pub(super) recovery: Option<Recovery>,
+    pub(super) failure: Option<PolicyFailure>,
+    /// Whether the policy was really called: one that rests after a fault is not.
+    pub(super) called: bool,
+    pub(super) effort: Effort,
+}
+
+impl Crew {
+    /// Where primaries were last seen.
+    fn primaries(&self) -> Vec<Address> {
+        let seen = self.seen.iter().flat_map(|snapshot| &snapshot.primaries);
+        seen.map(|primary| primary.address.clone()).collect()
+    }
+}
+
+impl Orders {
+    fn at(&self, activity: Activity) {
+        self.doing.send_modify(|doing| doing.activity = activity);
+    }
+
+    /// What migrations need, with the journal of this daemon.
+    pub(super) fn context(&self, cluster: Arc<dyn Cluster>) -> Context {
+        let doing = self.doing.clone();
+        Context {
+            cluster,
+            journal: self.store.clone(),
+            settings: self.config.migration.clone(),
+            progress: Arc::new(move |progress| doing.send_modify(|doing| advance(&mut doing.migrations, progress))),
+            stop: self.stop.clone(),
+        }
+    }
+}
+
+/// Puts `progress` in the place of what was known of the same migration; one that is over goes.
+fn advance(migrations: &mut Vec<Progress>, progress: Progress) {
+    let same = |known: &Progress| {
+        known.source == progress.source && known.target == progress.target && known.slots == progress.slots
+    };
+    migrations.retain(|known| !same(known));
+    if !progress.finished {
+        migrations.push(progress);
+    }
+}
+
+/// One turn, from what is open to what was moved.
+pub(super) async fn take(mut crew: Crew, orders: Orders) -> (Crew, Turn) {
+    let mut turn = Turn::begin(&orders);
+    turn.recovery = settle(&mut crew, &orders).await;
+    if let Some(snapshot) = look(&mut crew, &orders, &mut turn).await {
+        let plan = decide(&mut crew, &orders, &mut turn, &snapshot).await;
+        if let Some(approved) = review(&mut crew, &orders, &mut turn, &snapshot, plan).await {
+            act(&mut crew, &orders, &mut turn, &snapshot, approved).await;
+        }
+    }
+    keep(&orders, &turn).await;
+    (crew, turn)
+}
+
+/// Keeps the report in the history; with the whole snapshot when something was proposed by it.
+async fn keep(orders: &Orders, turn: &Turn) {
+    let (store, retention) = (orders.store.clone(), orders.config.retention);
+    let report = turn.report.clone();
+    let decided = report.plan.as_ref().is_some_and(|plan| !plan.moves.is_empty());
+    let snapshot = turn.snapshot.clone().filter(|_| decided);
+    let kept = tokio::task::spawn_blocking(move || store.keep_cycle(&report, snapshot.as_deref(), &retention)).await;
+    if let Ok(Err(error)) = kept {
+        error!(cycle = orders.cycle, error = %chain(&error), "the history misses a cycle");
+    }
+}
+
+impl Turn {
+    fn begin(orders: &Orders) -> Self {
+        let report = CycleReport {
+            cycle: orders.cycle,
+            started_at_ms: now_ms(),
+            mode: orders.mode,
+            snapshot: None,
+            policy: None,
+            plan: None,
+            approved: Vec::new(),
+            refusals: Vec::new(),
+            predictions: BTreeMap::new(),
+            migrations: Vec::new(),
+            outcome: CycleOutcome::NoChange,
+            timings: Timings::default(),
+        };
+        Self { report, snapshot: None, recovery: None, failure: None, called: false, effort: Effort::None }
+    }
+}
+
+/// Brings to an end what the journal says is unfinished: from before a crash, or in doubt since the last turn. In any
+/// mode: leaving slots half-moved is no way to hold still.
+pub(super) async fn settle(crew: &mut Crew, orders: &Orders) -> Option<Recovery> {
+    let store = orders.store.clone();
+    match tokio::task::spawn_blocking(move || store.unfinished()).await {
+        Ok(Ok(unfinished)) if unfinished.is_empty() => return None,
+        Ok(Ok(unfinished)) => info!(cycle = orders.cycle, migrations = unfinished.len(), "settling open migrations"),
+        // Recovery will say why once more; nothing new begins either without the journal.
+        Ok(Err(error)) => warn!(error = %chain(&error), "the journal cannot be read"),
+        Err(bug) => std::panic::resume_unwind(bug.into_panic()),
+    }
+    orders.at(Activity::Recovering);
+    let mut addresses = crew.primaries();
+    addresses.extend(orders.config.cluster.seeds.iter().cloned());
+    match migration::recover(&addresses, &orders.context(crew.cluster.clone())).await {
+        Ok(recovery) => {
+            crew.past.note_slots(now_ms(), &recovery.settled, 0);
+            crew.collector.slots_moved(&recovery.settled);
+            for (slot, why) in &recovery.held {
+                warn!(cycle = orders.cycle, %slot, why, "slot stays open");
+            }
+            Some(recovery)
+        }
+        Err(error) => {
+            warn!(error = %chain(&error), "open migrations cannot be settled");
+            None
+        }
+    }
+}
+
+async fn look(crew: &mut Crew, orders: &Orders, turn: &mut Turn) -> Option<Arc<Snapshot>> {
+    orders.at(Activity::Collecting);
+    let began = Instant::now();
+    let marks = marks(&orders.config.nodes, crew.seen.as_deref());
+    let seen = crew.collector.collect(&orders.config.cluster.seeds, &marks).await;
+    turn.report.timings.collect_ms = milliseconds(began);
+    match seen {
+        Ok(snapshot) => {
+            let snapshot = Arc::new(snapshot);
+            crew.seen = Some(snapshot.clone());
+            learn_members(crew, orders, &snapshot).await;
+            turn.report.snapshot = Some(snapshot.summary());
+            turn.snapshot = Some(snapshot.clone());
+            Some(snapshot)
+        }
+        Err(error) => {
+            turn.report.outcome = CycleOutcome::NotCollected { reason: chain(&error) };
+            None
+        }
+    }
+}
+
+/// Keeps the list of members, when it changed.
+async fn learn_members(crew: &mut Crew, orders: &Orders, snapshot: &Snapshot) {
+    let known = crew.members.clone();
+    let now = members(crew.members.take(), snapshot);
+    if known.as_ref() != Some(&now) {
+        let (store, list) = (orders.store.clone(), now.clone());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.put(MEMBERS, &list)).await {
+            warn!(error = %chain(&error), "a restart will not know the cluster's new members");
+        }
+    }
+    crew.members = Some(now);
+}
+
+/// After too many faults, puts another policy in the place of the one that fails, if that is wanted.
+async fn relieve(crew: &mut Crew, orders: &Orders) {
+    let settings = &orders.config.policy.settings;
+    let faults = crew.deciders.current().map_or(0, |policy| policy.stats().faults_in_row);
+    match crew.deciders.successor(faults, settings.on_failure, settings.faults_before_fallback) {
+        None => return,
+        Some(Successor::Previous) => crew.deciders.recall(),
+        Some(Successor::Balance) => {
+            let host = orders.host.clone();
+            let load = move || host.load(&Source::Embedded("balance".to_owned()), "{}");
+            match tokio::task::spawn_blocking(load).await {
+                Ok(Ok(balance)) => crew.deciders.relieve_by(balance),
+                Ok(Err(failure)) => warn!(reason = %failure, "the embedded policy cannot stand in"),
+                Err(bug) => std::panic::resume_unwind(bug.into_panic()),
+            }
+        }
+    }
+    if let Some(policy) = crew.deciders.stand_in() {
+        warn!(policy = %policy.id(), faults, "another policy stands in until a new one is loaded");
+    }
+}
+
+/// Asks the policy, on a thread that may be blocked for as long as its deadline allows.
+async fn decide(crew: &mut Crew, orders: &Orders, turn: &mut Turn, snapshot: &Arc<Snapshot>) -> Option<Plan> {
+    orders.at(Activity::Planning);
+    relieve(crew, orders).await;
+    let Some(mut policy) = crew.deciders.take() else {
+        let reason = orders.why_no_policy.clone();
+        turn.report.outcome = CycleOutcome::PolicyFailed { kind: "not-loaded".to_owned(), reason };
+        return None;
+    };
+    turn.report.policy = Some(policy.id().clone());
+    let view = snapshot.clone();
+    let began = Instant::now();
+    let calls = policy.stats().calls;
+    let asked = tokio::task::spawn_blocking(move || {
+        let answer = policy.plan(&view);
+        (policy, answer)
+    });
+    let (policy, answer) = asked.await.unwrap_or_else(|bug| std::panic::resume_unwind(bug.into_panic()));
+    turn.report.timings.policy_ms = milliseconds(began);
+    turn.called = policy.stats().calls > calls;
+    crew.deciders.put_back(policy);
+    match answer {
+        Ok(plan) => Some(plan),
+        Err(failure) => {
+            let kind = failure.kind().to_owned();
+            turn.report.outcome = CycleOutcome::PolicyFailed { kind, reason: failure.to_string() };
+            turn.failure = Some(failure);
+            None
+        }
+    }
+}
+
+/// What may be carried out now. Without a plan an empty one is reviewed: its predictions say how even the cluster is.
+async fn review(
+    crew: &mut Crew,
+    orders: &Orders,
+    turn: &mut Turn,
+    snapshot: &Snapshot,
+    plan: Option<Plan>,
+) -> Option<ApprovedPlan> {
+    let began = Instant::now();
+    let store = orders.store.clone();
+    let unfinished = tokio::task::spawn_blocking(move || store.unfinished()).await;
+    let ours: SlotSet = match unfinished {
+        Ok(Ok(intents)) => intents.iter().flat_map(|(_, intent)| intent.slots.iter()).collect(),
+        // Then every open slot counts as foreign, and nothing moves.
+        _ => SlotSet::default(),
+    };
+    let now_ms = now_ms();
+    let ledger = crew.past.ledger(now_ms, ours, crew.members.clone());
+    let asked = plan.is_some();
+    let plan = plan.unwrap_or_else(|| nothing(snapshot));
+    let verdict = guard::review(&plan, snapshot, &orders.config.limits, &ledger, now_ms);
+    turn.report.timings.review_ms = milliseconds(began);
+    turn.report.predictions = verdict.predictions;
+    if !asked {
+        return None;
+    }
+    turn.report.refusals = verdict.refusals;
+    turn.report.approved = verdict.approved.moves().to_vec();
+    turn.report.outcome = match (plan.moves.is_empty(), verdict.approved.is_empty()) {
+        (true, _) => CycleOutcome::NoChange,
+        (false, true) => CycleOutcome::Refused,
+        (false, false) => CycleOutcome::Planned,
+    };
+    turn.report.plan = Some(plan);
+    let act = orders.mode == Mode::Auto && !verdict.approved.is_empty() && !orders.stop.is_asked();
+    act.then_some(verdict.approved)
+}
+
+/// A plan that moves nothing.
+fn nothing(snapshot: &Snapshot) -> Plan {
+    Plan {
+        policy: PolicyId { name: String::new(), version: String::new(), digest: String::new() },
+        generation: snapshot.generation,
+        moves: Vec::new(),
+        summary: String::new(),
+        gauges: Vec::new(),
+    }
+}
+
+async fn act(crew: &mut Crew, orders: &Orders, turn: &mut Turn, snapshot: &Snapshot, approved: ApprovedPlan) {
+    orders.at(Activity::Migrating);
+    let began = Instant::now();
+    let planned = approved.moves().len();
+    let context = orders.context(crew.cluster.clone());
+    let notify = orders.notify.clone();
+    let moving = migration::execute(approved, snapshot, &context);
+    let primaries = crew.primaries();
+    let probing = probes::while_moving(&*context.cluster, &primaries, &notify);
+    // The probes go on until the moving is over, and are dropped with it: a question dropped half-way harms nothing.
+    let reports = tokio::select! { reports = moving => reports, () = probing => Vec::new() };
+    turn.report.timings.migrate_ms = milliseconds(began);
+    let now_ms = now_ms();
+    for report in &reports {
+        crew.past.note(now_ms, report);
+        crew.collector.slots_moved(&report.moved);
+    }
+    let moved: usize = reports.iter().map(|report| report.moved.len()).sum();
+    let stopped = orders.stop.is_asked();
+    turn.effort = match moved {
+        0 if stopped => Effort::None,
+        0 => Effort::Vain,
+        _ => Effort::Fruitful,
+    };
+    turn.report.outcome = match moved == planned {
+        true => CycleOutcome::Executed,
+        false => CycleOutcome::Incomplete { reason: why_incomplete(planned, moved, stopped, &reports) },
+    };
+    turn.report.migrations = reports;
+}
+
+fn why_incomplete(planned: usize, moved: usize, stopped: bool, reports: &[MigrationReport]) -> String {
+    let stayed = reports.iter().flat_map(|report| &report.stayed).next();
+    match stayed {
+        Some((slot, why)) => format!("{moved} of {planned} slots moved; slot {slot} stayed: {why}"),
+        None if stopped => format!("{moved} of {planned} slots moved before it was asked to stop"),
+        None => format!("{moved} of {planned} slots moved; the others were not begun after one ended in doubt"),
+    }
+}
+
+fn milliseconds(began: Instant) -> f64 {
+    began.elapsed().as_secs_f64() * 1e3
+}

@@ -1,0 +1,172 @@
+//! The API: status and history to read, and the few things to ask for.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, Path, Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+
+use super::Faces;
+use super::answer::{Items, document, failure};
+use crate::control::{Command, CycleSummary, now_ms};
+use crate::store::{Store, StoreError};
+use crate::telemetry::chain;
+
+/// A page of history when nothing else is asked for, and at most.
+const PAGE: usize = 20;
+const PAGE_MAX: usize = 1000;
+
+pub(super) async fn status(State(faces): State<Arc<Faces>>) -> Response {
+    document("Status", &*faces.control.status())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    limit: Option<usize>,
+}
+
+impl Page {
+    fn limit(&self) -> usize {
+        self.limit.unwrap_or(PAGE).min(PAGE_MAX)
+    }
+}
+
+/// The newest cycles in figures, newest first; each one whole is at its number.
+pub(super) async fn cycles(State(faces): State<Arc<Faces>>, Query(page): Query<Page>) -> Response {
+    let limit = page.limit();
+    match from_store(faces, move |store| store.cycles(limit)).await {
+        Ok(cycles) => document("CycleList", Items { items: cycles.iter().map(CycleSummary::from).collect() }),
+        Err(error) => broken(error),
+    }
+}
+
+pub(super) async fn cycle(State(faces): State<Arc<Faces>>, Path(cycle): Path<u64>) -> Response {
+    match from_store(faces, move |store| store.cycle(cycle)).await {
+        Ok(Some(report)) => document("Cycle", report),
+        Ok(None) => failure(StatusCode::NOT_FOUND, format!("cycle {cycle} is not in the history")),
+        Err(error) => broken(error),
+    }
+}
+
+/// What happened besides cycles, newest first.
+pub(super) async fn events(State(faces): State<Arc<Faces>>, Query(page): Query<Page>) -> Response {
+    let limit = page.limit();
+    match from_store(faces, move |store| store.events(limit)).await {
+        Ok(items) => document("EventList", Items { items }),
+        Err(error) => broken(error),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OfCycle {
+    cycle: Option<u64>,
+}
+
+/// The last snapshot, or the one that a cycle decided by, whole: about a megabyte.
+pub(super) async fn snapshot(State(faces): State<Arc<Faces>>, Query(of): Query<OfCycle>) -> Response {
+    let snapshot = match of.cycle {
+        None => Ok(faces.control.status().seen.clone()),
+        Some(cycle) => from_store(faces, move |store| store.snapshot(cycle)).await.map(|found| found.map(Arc::new)),
+    };
+    match snapshot {
+        // Encoding sixteen thousand numbers a column takes milliseconds: not on the reactor.
+        Ok(Some(snapshot)) => tokio::task::spawn_blocking(move || document("Snapshot", &*snapshot))
+            .await
+            .unwrap_or_else(|_| failure(StatusCode::INTERNAL_SERVER_ERROR, "encoding the snapshot failed")),
+        Ok(None) => failure(StatusCode::NOT_FOUND, "no snapshot was kept for it, or none was taken yet"),
+        Err(error) => broken(error),
+    }
+}
+
+/// Lets requests pass that come from this machine, and not from a page in a browser on it: a browser names the page in
+/// `Origin`, and sends a plain POST wherever any page asks it to.
+pub(super) async fn from_this_machine(request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let near = peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
+    if !near {
+        return failure(StatusCode::FORBIDDEN, "this is taken from the daemon's own machine only");
+    }
+    if request.headers().contains_key(header::ORIGIN) {
+        return failure(StatusCode::FORBIDDEN, "this is not taken from web pages");
+    }
+    next.run(request).await
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish {
+    /// Why, for the history.
+    #[serde(default)]
+    reason: String,
+    /// Who asks.
+    who: Option<String>,
+    /// Seconds after which a pause ends by itself.
+    for_s: Option<u64>,
+}
+
+/// An empty body wishes nothing special.
+fn wish(body: &Bytes) -> Result<Wish, String> {
+    if body.is_empty() {
+        return Ok(Wish::default());
+    }
+    let expected = r#"a body like {"reason": "release", "who": "ann", "for_s": 3600} is expected"#;
+    serde_json::from_slice(body).map_err(|error| format!("{expected}: {error}"))
+}
+
+pub(super) async fn pause(State(faces): State<Arc<Faces>>, body: Bytes) -> Response {
+    let Wish { reason, who, for_s } = match wish(&body) {
+        Ok(wish) => wish,
+        Err(refusal) => return failure(StatusCode::BAD_REQUEST, refusal),
+    };
+    let until_ms = for_s.map(|seconds| now_ms().saturating_add(seconds.saturating_mul(1000)));
+    ask(&faces, Command::Pause { who: who.unwrap_or_else(operator), why: reason, until_ms }).await
+}
+
+pub(super) async fn resume(State(faces): State<Arc<Faces>>, body: Bytes) -> Response {
+    match wish(&body) {
+        Ok(wish) => ask(&faces, Command::Resume { who: wish.who.unwrap_or_else(operator), why: wish.reason }).await,
+        Err(refusal) => failure(StatusCode::BAD_REQUEST, refusal),
+    }
+}
+
+pub(super) async fn reload(State(faces): State<Arc<Faces>>) -> Response {
+    ask(&faces, Command::Reload).await
+}
+
+fn operator() -> String {
+    "operator".to_owned()
+}
+
+#[derive(Serialize)]
+struct Done {
+    done: String,
+}
+
+async fn ask(faces: &Faces, command: Command) -> Response {
+    match faces.control.ask(command).await {
+        Ok(done) => document("Done", Done { done }),
+        Err(refusal) => failure(StatusCode::CONFLICT, refusal),
+    }
+}
+
+/// Reads from the disk on a thread that may wait for it.
+async fn from_store<T: Send + 'static>(
+    faces: Arc<Faces>,
+    read: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, String> {
+    match tokio::task::spawn_blocking(move || read(&faces.store)).await {
+        Ok(found) => found.map_err(|error| chain(&error)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The disk did not give what it should.
+fn broken(error: String) -> Response {
+    failure(StatusCode::INTERNAL_SERVER_ERROR, error)
+}

@@ -1,0 +1,147 @@
+//! Requests over a real socket, and what comes back.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::*;
+use crate::control::{Activity, Answer, Command, ConfigStatus, PolicyStatus, Status, Totals};
+use crate::model::Mode;
+
+#[tokio::test]
+async fn status_is_a_document() {
+    let server = Server::start().await;
+    let (code, body) = server.get("/api/v1/status").await;
+    assert_eq!((code, &body["apiVersion"], &body["kind"]), (200, &"ballast/v1".into(), &"Status".into()));
+    assert_eq!((&body["mode"], &body["totals"]["slots_moved"]), (&"dry-run".into(), &0.into()));
+}
+
+#[tokio::test]
+async fn a_daemon_lives_before_it_is_ready() {
+    let server = Server::start().await;
+    assert_eq!(server.get_text("/healthz").await, (200, "ok\n".to_owned()));
+    assert_eq!(server.get_text("/readyz").await, (503, "no policy is loaded: it is being loaded\n".to_owned()));
+}
+
+#[tokio::test]
+async fn metrics_count_the_requests_by_route() {
+    let server = Server::start().await;
+    server.get("/api/v1/cycles/7").await;
+    server.get("/nowhere").await;
+    let (code, text) = server.get_text("/metrics").await;
+    assert_eq!(code, 200);
+    assert!(text.contains(r#"code="404",handler="/api/v1/cycles/{cycle}",method="GET"} 1"#), "{text}");
+    assert!(text.contains(r#"code="404",handler="none",method="GET"} 1"#), "{text}");
+}
+
+#[tokio::test]
+async fn a_pause_reaches_the_loop_with_who_and_why() {
+    let mut server = Server::start().await;
+    let mut requests = server.requests.take().expect("taken once");
+    let asked = server.post("/api/v1/pause", r#"{"reason": "release", "who": "ann"}"#, None);
+    let heard = async {
+        let (command, answer) = requests.recv().await.expect("a request");
+        answer.send(Ok("paused".into())).expect("somebody waits");
+        command
+    };
+    let ((code, body), command) = tokio::join!(asked, heard);
+    assert_eq!((code, &body["done"]), (200, &"paused".into()));
+    assert!(matches!(&command, Command::Pause { who, why, until_ms: None } if who == "ann" && why == "release"));
+}
+
+#[tokio::test]
+async fn what_changes_something_is_not_taken_from_web_pages_nor_by_get() {
+    let server = Server::start().await;
+    assert_eq!(server.post("/api/v1/pause", "", Some("http://evil.example")).await.0, 403);
+    assert_eq!(server.get("/api/v1/pause").await.0, 405);
+}
+
+#[tokio::test]
+async fn bad_and_large_bodies_are_refused() {
+    let server = Server::start().await;
+    let (code, body) = server.post("/api/v1/pause", r#"{"raeson": "typo"}"#, None).await;
+    assert_eq!(code, 400);
+    assert!(body["error"].as_str().is_some_and(|error| error.contains("unknown field `raeson`")), "{body}");
+    assert_eq!(server.post("/api/v1/pause", &" ".repeat(BODY_BYTES_MAX + 1), None).await.0, 413);
+}
+
+/// What the loop hears.
+type Requests = mpsc::Receiver<(Command, oneshot::Sender<Answer>)>;
+
+struct Server {
+    base: String,
+    client: reqwest::Client,
+    requests: Option<Requests>,
+    _status: watch::Sender<Arc<Status>>,
+    _state: tempfile::TempDir,
+    _ending: oneshot::Sender<()>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let state = tempfile::tempdir().expect("temporary directory");
+        let (requests, heard) = mpsc::channel(1);
+        let (shown, status) = watch::channel(Arc::new(fresh_status()));
+        let faces = Faces {
+            control: Handle::new(requests, status),
+            metrics: Arc::new(Metrics::new("test")),
+            store: Arc::new(Store::open(state.path()).expect("opens")),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let base = format!("http://{}", listener.local_addr().expect("bound"));
+        let (ending, ended) = oneshot::channel();
+        tokio::spawn(serve(listener, Arc::new(faces), async { drop(ended.await) }));
+        Self {
+            base,
+            client: reqwest::Client::new(),
+            requests: Some(heard),
+            _status: shown,
+            _state: state,
+            _ending: ending,
+        }
+    }
+
+    async fn get_text(&self, path: &str) -> (u16, String) {
+        let response = self.client.get(format!("{}{path}", self.base)).send().await.expect("answers");
+        (response.status().as_u16(), response.text().await.expect("text"))
+    }
+
+    async fn get(&self, path: &str) -> (u16, Value) {
+        let (code, text) = self.get_text(path).await;
+        (code, serde_json::from_str(&text).expect("a document"))
+    }
+
+    async fn post(&self, path: &str, body: &str, origin: Option<&str>) -> (u16, Value) {
+        let mut request = self.client.post(format!("{}{path}", self.base)).body(body.to_owned());
+        if let Some(origin) = origin {
+            request = request.header("Origin", origin);
+        }
+        let response = request.send().await.expect("answers");
+        let code = response.status().as_u16();
+        (code, serde_json::from_str(&response.text().await.expect("text")).unwrap_or_default())
+    }
+}
+
+fn fresh_status() -> Status {
+    Status {
+        cluster: "test".into(),
+        version: "0".into(),
+        started_at_ms: 0,
+        mode: Mode::DryRun,
+        mode_reason: "by configuration".into(),
+        activity: Activity::Idle,
+        policy: PolicyStatus::default(),
+        config: ConfigStatus::default(),
+        snapshot: None,
+        stale_after_ms: 30_000,
+        nodes: Vec::new(),
+        balance: BTreeMap::new(),
+        last_cycle: None,
+        migrations: Vec::new(),
+        open_slots: Vec::new(),
+        recovery: None,
+        totals: Totals::default(),
+        seen: None,
+    }
+}

@@ -1,0 +1,27 @@
+//! Ballast keeps a Redis or Valkey Cluster on an even keel.
+//!
+//! ```text
+//!  servers ─ask→ Snapshot ─→ policy (WASM) ─→ Plan ─→ guard ─→ ApprovedPlan ─→ Step ─perform→ servers
+//!                   └──────────────── CycleReport ──→ metrics · API · page · history · log
+//! ```
+//!
+//! Every arrow is an owned, printable, serialisable value. Deciding is pure and synchronous; acting is a thin shell.
+//! Imports point one way: [`model`] ← [`cluster`] and pure siblings ([`guard`], [`migration`]'s state machines) ←
+//! edges ([`cluster::live`], [`policy`], [`store`]) ← shells ([`collector`], [`migration`]) ← [`control`] ← faces
+//! ([`http`], [`metrics`], [`cli`], [`demo`]). `ARCHITECTURE.md` tells the whole story.
+
+pub mod cli;
+pub mod cluster;
+pub mod collector;
+pub mod config;
+pub mod control;
+pub mod demo;
+pub mod guard;
+pub mod http;
+pub mod lab;
+pub mod metrics;
+pub mod migration;
+pub mod model;
+pub mod policy;
+pub mod store;
+pub mod telemetry;

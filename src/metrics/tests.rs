@@ -1,0 +1,176 @@
+//! Stories about series: which exist from the start, and which come and go.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::*;
+use crate::model::{
+    Address, CycleOutcome, CycleReport, Mode, NodeColumn, Owners, Primary, RefusalCheck, SLOT_COUNT, Snapshot, Timings,
+    resource,
+};
+use crate::store::Event;
+
+#[test]
+fn every_value_of_a_closed_label_exists_from_the_start() {
+    let text = Metrics::new("test").encode();
+    for check in RefusalCheck::ALL {
+        has(&text, &format!(r#"ballast_plan_moves_rejected_total{{guard="{check}"}} 0"#));
+    }
+    for mode in Mode::ALL {
+        has(&text, &format!(r#"ballast_mode{{mode="{mode}"}} 0"#));
+    }
+    has(&text, r#"ballast_policy_calls_total{result="memory-limit"} 0"#);
+    has(&text, r#"ballast_moves_total{method="atomic",result="moved"} 0"#);
+    has(&text, r#"ballast_probe_duration_seconds_count{phase="migrating"} 0"#);
+}
+
+#[test]
+fn series_of_the_cluster_carry_its_name_and_those_of_the_process_do_not() {
+    let metrics = Metrics::new("prod");
+    see(&metrics, &snapshot(3));
+    metrics.http_request("/metrics", "GET", 200, 0.001);
+    for line in metrics.encode().lines().filter(|line| !line.starts_with('#')) {
+        let of_process = ["process_", "ballast_build_", "ballast_config_", "ballast_http_"];
+        let expected = !of_process.iter().any(|prefix| line.starts_with(prefix));
+        assert_eq!(line.contains(r#"cluster="prod""#), expected, "{line}");
+    }
+}
+
+#[test]
+fn a_node_costs_a_fixed_number_of_series() {
+    let (three, six, sixty) = (series_with(3), series_with(6), series_with(60));
+    let per_node = (six - three) / 3;
+    assert_eq!(sixty - six, 54 * per_node);
+    assert!(per_node <= 14, "{per_node} series a primary");
+    assert!(six <= 264, "{six} series with six primaries");
+}
+
+#[test]
+fn series_of_a_node_go_when_it_leaves() {
+    let metrics = Metrics::new("test");
+    see(&metrics, &snapshot(3));
+    has(&metrics.encode(), r#"ballast_node_slots{node="10.0.0.2:6379"} 5461"#);
+    see(&metrics, &snapshot(2));
+    let text = metrics.encode();
+    assert!(!text.contains("10.0.0.2"), "{text}");
+    has(&text, r#"ballast_node_load_ratio{node="10.0.0.1:6379",resource="cpu"} 0.5"#);
+}
+
+#[test]
+fn a_node_that_is_upgraded_is_shown_once() {
+    let metrics = Metrics::new("test");
+    let mut seen = snapshot(1);
+    see(&metrics, &seen);
+    seen.primaries[0].version = "valkey 9.9.9".into();
+    see(&metrics, &seen);
+    assert_eq!(metrics.encode().matches("ballast_node_info{").count(), 1);
+}
+
+#[test]
+fn a_cluster_that_cannot_be_seen_is_down_and_keeps_its_last_figures() {
+    let metrics = Metrics::new("test");
+    see(&metrics, &snapshot(3));
+    let report = report(CycleOutcome::NotCollected { reason: "no seed answers".into() });
+    metrics.observe(&Notice::Cycle { report: Arc::new(report), snapshot: None });
+    let text = metrics.encode();
+    has(&text, r#"ballast_cluster_up 0"#);
+    has(&text, r#"ballast_plans_total{outcome="not-collected"} 1"#);
+    has(&text, r#"ballast_snapshot_timestamp_seconds 1700000000"#);
+}
+
+#[test]
+fn one_mode_and_one_policy_are_shown() {
+    let metrics = Metrics::new("test");
+    let mode = |from, to| Event::Mode { from, to, who: "operator".into(), why: "release".into() };
+    let loaded = |digit: &str| Event::PolicyLoaded {
+        policy: crate::model::PolicyId { name: "p".into(), version: "1".into(), digest: digit.repeat(64) },
+        source: "p.wasm".into(),
+    };
+    for event in [mode(Mode::DryRun, Mode::Auto), mode(Mode::Auto, Mode::Paused), loaded("a"), loaded("b")] {
+        metrics.observe(&Notice::Event { at_ms: 5_000, event });
+    }
+    let text = metrics.encode();
+    has(&text, r#"ballast_mode{mode="paused"} 1"#);
+    has(&text, r#"ballast_mode{mode="auto"} 0"#);
+    assert_eq!(text.matches("ballast_policy_info{").count(), 1);
+    has(&text, r#"ballast_policy_last_reload_success_timestamp_seconds 5"#);
+}
+
+/// Whether there is this sample; the cluster's name, which another test is about, is left out.
+fn has(text: &str, line: &str) {
+    let text = [r#",cluster="test""#, r#"{cluster="test"}"#]
+        .iter()
+        .fold(text.to_owned(), |text, label| text.replace(label, ""));
+    assert!(text.lines().any(|candidate| candidate == line), "no line `{line}` in\n{text}");
+}
+
+fn see(metrics: &Metrics, snapshot: &Snapshot) {
+    let report = Arc::new(report(CycleOutcome::NoChange));
+    metrics.observe(&Notice::Cycle { report, snapshot: Some(Arc::new(snapshot.clone())) });
+}
+
+/// How many series there are with so many primaries, without those of the process crate.
+fn series_with(primaries: usize) -> usize {
+    let metrics = Metrics::new("test");
+    see(&metrics, &snapshot(primaries));
+    metrics.encode().lines().filter(|line| line.starts_with("ballast_")).count()
+}
+
+fn report(outcome: CycleOutcome) -> CycleReport {
+    CycleReport {
+        cycle: 1,
+        started_at_ms: 0,
+        mode: Mode::Auto,
+        snapshot: None,
+        policy: None,
+        plan: None,
+        approved: Vec::new(),
+        refusals: Vec::new(),
+        predictions: BTreeMap::new(),
+        migrations: Vec::new(),
+        outcome,
+        timings: Timings::default(),
+    }
+}
+
+fn snapshot(primaries: usize) -> Snapshot {
+    let load: Arc<[f64]> = (0..16384).map(f64::from).collect();
+    let half = NodeColumn(vec![0.5; primaries]);
+    let many = NodeColumn(vec![1e9; primaries]);
+    let nodes = [
+        (resource::CPU, &half),
+        (resource::OPS, &many),
+        (resource::MEMORY_USED, &many),
+        (resource::MEMORY_MAX, &many),
+        (resource::NET_IN, &many),
+        (resource::NET_OUT, &many),
+        (resource::REPLICAS, &many),
+        (resource::REPLICA_LAG, &many),
+    ];
+    Snapshot {
+        generation: 1,
+        taken_at_ms: 1_700_000_000_000,
+        window_s: 10,
+        primaries: (0..primaries)
+            .map(|place| Primary {
+                id: format!("{place:040x}").parse().expect("node id"),
+                address: Address::new(format!("10.0.0.{place}"), 6379),
+                version: "valkey 9.1.0".into(),
+                zone: String::new(),
+                tags: Vec::new(),
+                config_epoch: 1,
+            })
+            .collect(),
+        replicas: Vec::new(),
+        owners: Owners::new((0..SLOT_COUNT).map(|slot| u32::try_from(slot % primaries).expect("few")).collect()),
+        slot_columns: [resource::CPU_USEC, resource::KEYS, resource::BYTES]
+            .map(|name| (name.to_owned(), load.clone()))
+            .into(),
+        node_columns: nodes.map(|(name, column)| (name.to_owned(), column.clone())).into(),
+        metrics: Vec::new(),
+        open_slots: Vec::new(),
+        atomic_jobs: Vec::new(),
+        in_flight: Vec::new(),
+        problems: Vec::new(),
+    }
+}

@@ -1,0 +1,200 @@
+//! Cycles, plans and moves, as metrics: what was decided, what was done, and what it cost the cluster.
+
+use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramVec};
+
+use super::family::Families;
+use crate::migration::Progress;
+use crate::model::{CycleOutcome, CycleReport, MigrationReport, RefusalCheck};
+use crate::policy::FailureKind;
+
+/// From three nodes on one machine to a thousand across a slow network.
+const COLLECT_BUCKETS: &[f64] = &[0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// From a small native-speed policy to the default deadline and beyond.
+const POLICY_BUCKETS: &[f64] = &[0.0005, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
+/// From one small slot to the deadline of an atomic migration.
+const MOVE_BUCKETS: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 600.0];
+/// Around what clients feel: a tenth of a millisecond is a good network, a tenth of a second a complaint.
+const PROBE_BUCKETS: &[f64] = &[0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5];
+
+const RESOURCES: [&str; 3] = ["cpu", "memory", "network"];
+const METHODS: [&str; 2] = ["classic", "atomic"];
+const OUTCOMES: [&str; 7] =
+    ["no-change", "planned", "executed", "refused", "policy-failed", "not-collected", "incomplete"];
+
+#[derive(Debug)]
+pub(super) struct Work {
+    plans: CounterVec,
+    plan_moves: Gauge,
+    imbalance: GaugeVec,
+    floor: GaugeVec,
+    predicted: GaugeVec,
+    rejected: CounterVec,
+    collect_duration: Histogram,
+    policy_calls: CounterVec,
+    policy_duration: Histogram,
+    policy_memory: Gauge,
+    policy_figures: GaugeVec,
+    in_progress: Gauge,
+    oldest_start: Gauge,
+    moves: CounterVec,
+    keys: Counter,
+    bytes: Counter,
+    move_duration: HistogramVec,
+    probe_duration: HistogramVec,
+}
+
+impl Work {
+    pub(super) fn new(cluster: &Families<'_>) -> Self {
+        let work = Self {
+            plans: cluster.counters("ballast_plans_total", "Cycles, by how they ended.", "outcome", OUTCOMES),
+            plan_moves: cluster.gauge("ballast_plan_moves", "Moves that the guard let through in the last cycle."),
+            imbalance: cluster.gauges(
+                "ballast_cluster_imbalance_ratio",
+                "Largest utilisation of a resource ÷ mean over the primaries; 1 is even.",
+                &["resource"],
+            ),
+            floor: cluster.gauges(
+                "ballast_cluster_imbalance_floor_ratio",
+                "The least imbalance that any placement of the slots could reach.",
+                &["resource"],
+            ),
+            predicted: cluster.gauges(
+                "ballast_plan_predicted_imbalance_ratio",
+                "Imbalance after the moves of the last cycle, by arithmetic.",
+                &["resource"],
+            ),
+            rejected: cluster.counters(
+                "ballast_plan_moves_rejected_total",
+                "Moves that the guard held back, by its check; a whole plan counts each of its moves.",
+                "guard",
+                RefusalCheck::ALL.map(RefusalCheck::as_str),
+            ),
+            collect_duration: cluster.histogram(
+                "ballast_collect_duration_seconds",
+                "Time to see the cluster.",
+                COLLECT_BUCKETS,
+            ),
+            policy_calls: cluster.counters(
+                "ballast_policy_calls_total",
+                "Calls of the policy, by what it answered.",
+                "result",
+                ["plan", "no-change"].into_iter().chain(FailureKind::ALL.map(FailureKind::as_str)),
+            ),
+            policy_duration: cluster.histogram(
+                "ballast_policy_call_duration_seconds",
+                "Time of a call of the policy, with its crossing into WebAssembly.",
+                POLICY_BUCKETS,
+            ),
+            policy_memory: cluster.gauge(
+                "ballast_policy_memory_bytes",
+                "Linear memory that the configured policy holds; 0 while it has no instance.",
+            ),
+            policy_figures: cluster.gauges(
+                "ballast_policy_figure",
+                "Numbers that the policy wants shown, at most sixteen.",
+                &["figure"],
+            ),
+            in_progress: cluster.gauge("ballast_moves_in_progress", "Slots that are being moved."),
+            oldest_start: cluster.gauge(
+                "ballast_moves_oldest_start_timestamp_seconds",
+                "When the oldest migration that runs began, Unix time; 0 while none runs.",
+            ),
+            moves: cluster.counters_by("ballast_moves_total", "Slots to be moved that ended.", &["method", "result"]),
+            keys: cluster.counter("ballast_move_keys_total", "Keys moved, as far as the method counts them."),
+            bytes: cluster.counter("ballast_move_bytes_total", "Bytes moved, estimated."),
+            move_duration: cluster.histograms(
+                "ballast_move_duration_seconds",
+                "Time of a migration: one batch of slots from one primary to another.",
+                "method",
+                MOVE_BUCKETS,
+            ),
+            probe_duration: cluster.histograms(
+                "ballast_probe_duration_seconds",
+                "Round trip of our own probe to a primary, while nothing moves and while slots move.",
+                "phase",
+                PROBE_BUCKETS,
+            ),
+        };
+        for method in METHODS {
+            work.move_duration.with_label_values(&[method]);
+            for result in ["moved", "stayed"] {
+                work.moves.with_label_values(&[method, result]);
+            }
+        }
+        for phase in ["idle", "migrating"] {
+            work.probe_duration.with_label_values(&[phase]);
+        }
+        for resource in RESOURCES {
+            for family in [&work.imbalance, &work.floor, &work.predicted] {
+                // Even: what it is as long as nothing is known.
+                family.with_label_values(&[resource]).set(1.0);
+            }
+        }
+        work
+    }
+
+    pub(super) fn cycle(&self, report: &CycleReport) {
+        self.plans.with_label_values(&[report.outcome.as_str()]).inc();
+        self.plan_moves.set(report.approved.len() as f64);
+        for (resource, prediction) in &report.predictions {
+            self.imbalance.with_label_values(&[resource]).set(prediction.imbalance_before);
+            self.floor.with_label_values(&[resource]).set(prediction.floor);
+            self.predicted.with_label_values(&[resource]).set(prediction.imbalance_after);
+        }
+        for refusal in &report.refusals {
+            // A plan that is refused as a whole names no slot where the policy gave none.
+            let moves = refusal.slots.len().max(1);
+            self.rejected.with_label_values(&[refusal.check.as_str()]).inc_by(moves as f64);
+        }
+        if report.snapshot.is_some() {
+            self.collect_duration.observe(report.timings.collect_ms / 1e3);
+        }
+        self.policy_call(report);
+        report.migrations.iter().for_each(|migration| self.migration(migration));
+    }
+
+    fn policy_call(&self, report: &CycleReport) {
+        let result = match (&report.plan, &report.outcome) {
+            (Some(plan), _) if plan.moves.is_empty() => "no-change",
+            (Some(_), _) => "plan",
+            (None, CycleOutcome::PolicyFailed { kind, .. })
+                if FailureKind::ALL.iter().any(|known| known.as_str() == kind) =>
+            {
+                kind
+            }
+            (None, _) => return,
+        };
+        self.policy_calls.with_label_values(&[result]).inc();
+        self.policy_duration.observe(report.timings.policy_ms / 1e3);
+        if let Some(plan) = &report.plan {
+            self.policy_figures.reset();
+            for (name, value) in plan.gauges.iter().take(16) {
+                self.policy_figures.with_label_values(&[name]).set(*value);
+            }
+        }
+    }
+
+    fn migration(&self, migration: &MigrationReport) {
+        let method = METHODS.into_iter().find(|method| *method == migration.protocol).unwrap_or(METHODS[0]);
+        self.moves.with_label_values(&[method, "moved"]).inc_by(migration.moved.len() as f64);
+        self.moves.with_label_values(&[method, "stayed"]).inc_by(migration.stayed.len() as f64);
+        self.keys.inc_by(migration.keys as f64);
+        self.bytes.inc_by(migration.bytes as f64);
+        self.move_duration.with_label_values(&[method]).observe(migration.duration_ms as f64 / 1e3);
+    }
+
+    pub(super) fn running(&self, migrations: &[Progress]) {
+        let left = |progress: &Progress| progress.slots.len().saturating_sub(progress.slots_moved);
+        self.in_progress.set(migrations.iter().map(left).sum::<usize>() as f64);
+        let oldest = migrations.iter().map(|progress| progress.started_at_ms).min();
+        self.oldest_start.set(oldest.map_or(0.0, |at_ms| at_ms as f64 / 1e3));
+    }
+
+    pub(super) fn policy_memory(&self, bytes: usize) {
+        self.policy_memory.set(bytes as f64);
+    }
+
+    pub(super) fn probe(&self, seconds: f64, migrating: bool) {
+        self.probe_duration.with_label_values(&[if migrating { "migrating" } else { "idle" }]).observe(seconds);
+    }
+}

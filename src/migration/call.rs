@@ -1,0 +1,59 @@
+//! What a state machine says next, and how it ends.
+
+use std::time::Duration;
+
+use crate::cluster::{Command, Lane};
+use crate::model::{Address, SlotId, SlotSet};
+
+/// Questions are answered at once, or the node is in trouble.
+pub(super) const QUESTION_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Commands for one node, in one pipeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// Whom.
+    pub node: Address,
+    /// On which connection.
+    pub lane: Lane,
+    /// What.
+    pub commands: Vec<Command>,
+    /// How long to wait for all replies.
+    pub patience: Duration,
+}
+
+/// What is known of copies that the target may hold already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Copies {
+    /// There are none: the slots were not opened before.
+    None,
+    /// They are ours, and the source's are the newer ones.
+    Ours,
+    /// The source failed over or came back since: either copy may be the newer one.
+    Suspect,
+}
+
+/// What a state machine wants next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// Make these calls, to different nodes at the same time, and tell it the results in order.
+    Calls(Vec<Call>),
+    /// Rest, then ask again.
+    Rest(Duration),
+    /// It is over.
+    Finished(Ending),
+}
+
+/// What became of the slots of one migration. Every slot is in exactly one of the three.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ending {
+    /// The target owns them.
+    pub moved: SlotSet,
+    /// The source still owns them, nothing is open, and why.
+    pub stayed: Vec<(SlotId, String)>,
+    /// Nobody knows yet, or they are open: ask the cluster before anything else.
+    pub unsettled: Vec<(SlotId, String)>,
+    /// Those of the unsettled that nobody but a person may go on with: both nodes hold a live copy of some key.
+    pub collided: SlotSet,
+    /// Keys moved, as far as the protocol counts them.
+    pub keys: u64,
+}

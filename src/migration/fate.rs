@@ -1,0 +1,314 @@
+//! Decides how to go on with slots whose migration was interrupted, by what the cluster itself says. Pure.
+//!
+//! Ballast may have been killed, a link may have broken, either end may have failed over. The journal says what we meant;
+//! the flags and claims of all nodes say how far it came. Only what a node was heard to say counts: what is not known holds.
+//! Forward is possible while both shards have one primary; a slot that cannot go on is held open, for it still serves.
+
+use serde::{Deserialize, Serialize};
+
+use super::call::Copies;
+use super::journal::Intent;
+use super::survey::View;
+use crate::model::{LinkState, NodeId, NodeRecord, OpenDirection, OpenSlot, Role, SlotId, SlotSet};
+
+/// How to go on with one slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The target's shard owns it.
+    Moved,
+    /// The target's shard owns it, and a flag of ours is left: who learns of a loss by gossip keeps its own.
+    Close { owner: NodeId },
+    /// Nothing is open, and its source owns it, or somebody else who got it from other hands.
+    Stayed(String),
+    /// Take it up again.
+    Resume { source: NodeId, target: NodeId, copies: Copies },
+    /// Nothing safe can be done now, and why.
+    Hold(String),
+}
+
+/// Whether a server still works on an atomic job of the intent's slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Jobs {
+    Running,
+    None,
+    Unknown,
+}
+
+/// A slot that somebody else opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Foreign {
+    /// The flag, and the node that carries it.
+    pub open: OpenSlot,
+}
+
+/// What recovery found and did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Recovery {
+    /// Slots of ours that were brought to an end, moved or not.
+    pub settled: SlotSet,
+    /// Slots of ours that are still open or in doubt, and why.
+    pub held: Vec<(SlotId, String)>,
+    /// Open slots that are not ours: nothing else may begin while there are any.
+    pub foreign: Vec<Foreign>,
+}
+
+impl Recovery {
+    /// Whether nothing is left that forbids new migrations.
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        self.held.is_empty() && self.foreign.is_empty()
+    }
+}
+
+/// The fate of each slot of `intent`, by what nodes say. Replicas are among them, for a source may have become one.
+pub(super) fn fates(intent: &Intent, views: &[View], jobs: Jobs) -> Vec<(SlotId, Fate)> {
+    let scene = Scene { intent, views, jobs };
+    intent.slots.iter().map(|slot| (slot, scene.fate(slot).unwrap_or_else(Fate::Hold))).collect()
+}
+
+struct Scene<'a> {
+    intent: &'a Intent,
+    views: &'a [View],
+    jobs: Jobs,
+}
+
+impl Scene<'_> {
+    /// An error is why the slot is held.
+    fn fate(&self, slot: SlotId) -> Result<Fate, String> {
+        let owner = self.owner(slot)?;
+        let open = self.flags(slot)?;
+        if self.intent.target_shard.contains(&owner.id) {
+            self.source_was_heard(owner)?;
+            return Ok(if open { Fate::Close { owner: owner.id.clone() } } else { Fate::Moved });
+        }
+        if !self.intent.source_shard.contains(&owner.id) {
+            let elsewhere = format!("{} owns it, which is neither its source nor its target", owner.address);
+            return if open { Err(elsewhere) } else { Ok(Fate::Stayed(elsewhere)) };
+        }
+        let copies = self.copies(owner);
+        // Of an atomic job the servers clean up by themselves. After a failover of the source its flag may be gone, and
+        // keys be on the target all the same.
+        let begun = match (self.intent.protocol.as_str(), self.jobs) {
+            ("atomic", Jobs::Running) => true,
+            ("atomic", Jobs::None) => false,
+            ("atomic", Jobs::Unknown) => return Err("a node did not say whether it still works on it".to_owned()),
+            _ => open || copies == Copies::Suspect,
+        };
+        if !begun {
+            return Ok(Fate::Stayed("it was not moved".to_owned()));
+        }
+        self.primary_of(&self.intent.source_shard, "source")?;
+        let target = self.primary_of(&self.intent.target_shard, "target")?;
+        let believed = target.nodes.iter().find(|node| node.slots.contains(slot));
+        if believed.is_none_or(|believed| believed.id != owner.id) {
+            return Err("the target does not see its owner as its owner yet".to_owned());
+        }
+        let target = target.itself().expect("a view was chosen by its own line").id.clone();
+        Ok(Fate::Resume { source: owner.id.clone(), target, copies })
+    }
+
+    /// The primary that claims `slot`, if it is the only one.
+    fn owner(&self, slot: SlotId) -> Result<&NodeRecord, String> {
+        let mut claims = primaries(self.views).filter(|node| node.slots.contains(slot));
+        match (claims.next(), claims.next()) {
+            (Some(owner), None) => Ok(owner),
+            (Some(one), Some(other)) => Err(format!("both {} and {} claim it", one.address, other.address)),
+            (None, _) => Err("no reachable primary owns it".to_owned()),
+        }
+    }
+
+    /// Whether a flag of ours stands on a primary.
+    fn flags(&self, slot: SlotId) -> Result<bool, String> {
+        let mut any = false;
+        for open in primaries(self.views).flat_map(|node| &node.open).filter(|open| open.slot == slot) {
+            if !is_ours(open, self.intent) {
+                return Err("somebody else opened it".to_owned());
+            }
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// A source that nobody heard may come back with a flag that nobody clears, unless the others gave it up.
+    fn source_was_heard(&self, owner: &NodeRecord) -> Result<(), String> {
+        let shard = &self.intent.source_shard;
+        let heard = self.views.iter().filter_map(View::itself).any(|node| shard.contains(&node.id));
+        let owners_view = self.views.iter().find(|view| view.itself().is_some_and(|node| node.id == owner.id));
+        let given_up = |id: &NodeId| {
+            let seen = owners_view.and_then(|view| view.nodes.iter().find(|node| node.id == *id));
+            seen.is_none_or(|seen| seen.state == LinkState::Failed)
+        };
+        if heard || shard.iter().all(given_up) { Ok(()) } else { Err("its source cannot be asked".to_owned()) }
+    }
+
+    fn copies(&self, owner: &NodeRecord) -> Copies {
+        let view = self.views.iter().find(|view| view.itself().is_some_and(|node| node.id == owner.id));
+        let same_process = view.is_some_and(|view| view.run_id == self.intent.source_run_id);
+        let same_reign = owner.id == self.intent.source && owner.config_epoch == self.intent.source_epoch;
+        if same_process && same_reign { Copies::Ours } else { Copies::Suspect }
+    }
+
+    /// The only member of `shard` that calls itself a primary.
+    fn primary_of(&self, shard: &[NodeId], role: &str) -> Result<&View, String> {
+        let reigns =
+            |view: &&View| view.itself().is_some_and(|node| node.role == Role::Primary && shard.contains(&node.id));
+        let mut reigning = self.views.iter().filter(reigns);
+        match (reigning.next(), reigning.next()) {
+            (Some(view), None) => Ok(view),
+            (Some(_), Some(_)) => Err(format!("two nodes of the {role}'s shard call themselves primaries")),
+            (None, _) => Err(format!("the {role}'s shard has no reachable primary")),
+        }
+    }
+}
+
+/// What every primary says of itself.
+fn primaries(views: &[View]) -> impl Iterator<Item = &NodeRecord> {
+    views.iter().filter_map(View::itself).filter(|node| node.role == Role::Primary)
+}
+
+fn is_ours(open: &OpenSlot, intent: &Intent) -> bool {
+    intent.slots.contains(open.slot)
+        && match &open.direction {
+            OpenDirection::Migrating(to) => intent.target_shard.contains(to),
+            OpenDirection::Importing(from) => intent.source_shard.contains(from),
+        }
+}
+
+/// Open slots on primaries that no intent accounts for. (Replicas of Valkey may keep flags that nobody can clear,
+/// valkey#998: they do no harm while they are replicas.)
+pub(super) fn foreign(intents: &[Intent], views: &[View]) -> Vec<Foreign> {
+    primaries(views)
+        .flat_map(|node| &node.open)
+        .filter(|open| !intents.iter().any(|intent| is_ours(open, intent)))
+        .map(|open| Foreign { open: open.clone() })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Address;
+
+    fn id(name: char) -> NodeId {
+        name.to_string().repeat(40).parse().expect("hexadecimal")
+    }
+
+    fn record(name: char, slots: &str, myself: bool) -> NodeRecord {
+        NodeRecord {
+            id: id(name),
+            address: Address::new("127.0.0.1", 7000),
+            hostname: None,
+            myself,
+            role: Role::Primary,
+            state: LinkState::Ok,
+            config_epoch: 1,
+            slots: slots.parse().expect("slots"),
+            open: Vec::new(),
+        }
+    }
+
+    /// What the primary `name` says of itself.
+    fn view(name: char, slots: &str, open: &[OpenDirection]) -> View {
+        let slot = SlotId::new(7).expect("in range");
+        let mut itself = record(name, slots, true);
+        itself.open =
+            open.iter().map(|direction| OpenSlot { slot, node: id(name), direction: direction.clone() }).collect();
+        View { address: itself.address.clone(), run_id: name.to_string(), nodes: vec![itself] }
+    }
+
+    /// A target that sees `owner` own the slot.
+    fn target(name: char, owner: char, open: &[OpenDirection]) -> View {
+        let mut view = view(name, "", open);
+        view.nodes.push(record(owner, "7", false));
+        view
+    }
+
+    fn intent() -> Intent {
+        Intent {
+            source: id('a'),
+            target: id('b'),
+            source_shard: vec![id('a'), id('c')],
+            target_shard: vec![id('b'), id('d')],
+            source_run_id: "a".into(),
+            source_epoch: 1,
+            slots: "7".parse().expect("slots"),
+            protocol: "classic".into(),
+            started_at_ms: 0,
+        }
+    }
+
+    fn fate_of(views: &[View]) -> Fate {
+        fates(&intent(), views, Jobs::None).pop().expect("one slot").1
+    }
+
+    fn resume(source: char, target: char, copies: Copies) -> Fate {
+        Fate::Resume { source: id(source), target: id(target), copies }
+    }
+
+    fn to(name: char) -> OpenDirection {
+        OpenDirection::Migrating(id(name))
+    }
+
+    fn from(name: char) -> OpenDirection {
+        OpenDirection::Importing(id(name))
+    }
+
+    #[test]
+    fn a_slot_that_was_never_opened_is_left_alone() {
+        assert!(matches!(fate_of(&[view('a', "0-100", &[]), target('b', 'a', &[])]), Fate::Stayed(_)));
+    }
+
+    #[test]
+    fn a_half_moved_slot_goes_forward() {
+        let ours = |target_name| resume('a', target_name, Copies::Ours);
+        assert_eq!(fate_of(&[view('a', "7", &[to('b')]), target('b', 'a', &[from('a')])]), ours('b'));
+        assert_eq!(fate_of(&[view('a', "7", &[]), target('b', 'a', &[from('a')])]), ours('b'));
+        assert_eq!(fate_of(&[view('a', "7", &[to('b')]), target('d', 'a', &[])]), ours('d'), "target failed over");
+        assert!(matches!(fate_of(&[view('a', "7", &[to('b')])]), Fate::Hold(_)), "no target");
+        let two = [view('a', "7", &[to('b')]), target('b', 'a', &[]), target('d', 'a', &[])];
+        assert!(matches!(fate_of(&two), Fate::Hold(_)), "two targets");
+        assert!(matches!(fate_of(&[view('a', "7", &[to('b')]), target('b', 'e', &[])]), Fate::Hold(_)), "not agreed");
+    }
+
+    #[test]
+    fn copies_are_suspect_once_the_source_is_not_what_it_was() {
+        assert_eq!(fate_of(&[view('c', "7", &[]), target('b', 'c', &[])]), resume('c', 'b', Copies::Suspect));
+        let mut restarted = view('a', "7", &[to('b')]);
+        restarted.run_id = "another".into();
+        assert_eq!(fate_of(&[restarted, target('b', 'a', &[])]), resume('a', 'b', Copies::Suspect));
+        let mut back_in_power = view('a', "7", &[]);
+        back_in_power.nodes[0].config_epoch = 9;
+        assert_eq!(fate_of(&[back_in_power, target('b', 'a', &[])]), resume('a', 'b', Copies::Suspect));
+    }
+
+    #[test]
+    fn a_slot_with_its_target_is_moved_once_its_source_was_heard() {
+        assert_eq!(fate_of(&[view('a', "", &[]), view('b', "7", &[])]), Fate::Moved);
+        assert_eq!(fate_of(&[view('a', "", &[]), view('d', "7", &[])]), Fate::Moved, "its replica took over");
+        assert_eq!(fate_of(&[view('a', "", &[to('b')]), view('b', "7", &[])]), Fate::Close { owner: id('b') });
+        let mut lonely = view('b', "7", &[]);
+        assert_eq!(fate_of(std::slice::from_ref(&lonely)), Fate::Moved, "nobody knows the source any more");
+        lonely.nodes.push(record('a', "", false));
+        assert!(matches!(fate_of(&[lonely]), Fate::Hold(_)), "it may come back with its flag");
+    }
+
+    #[test]
+    fn doubt_holds() {
+        assert!(matches!(fate_of(&[view('a', "7", &[]), view('b', "7", &[])]), Fate::Hold(_)));
+        assert!(matches!(fate_of(&[view('b', "", &[])]), Fate::Hold(_)));
+        assert!(matches!(fate_of(&[view('a', "7", &[to('e')]), target('b', 'a', &[])]), Fate::Hold(_)), "foreign flag");
+        assert!(matches!(fate_of(&[view('e', "7", &[]), view('b', "", &[])]), Fate::Stayed(_)), "moved by others");
+        let atomic = Intent { protocol: "atomic".into(), ..intent() };
+        let views = [view('a', "7", &[]), target('b', 'a', &[])];
+        assert!(matches!(fates(&atomic, &views, Jobs::Unknown)[0].1, Fate::Hold(_)));
+        assert_eq!(fates(&atomic, &views, Jobs::Running)[0].1, resume('a', 'b', Copies::Ours));
+    }
+
+    #[test]
+    fn open_slots_outside_the_journal_are_foreign() {
+        let views = [view('a', "7", &[to('b')])];
+        assert_eq!(foreign(&[], &views).len(), 1);
+        assert_eq!(foreign(&[intent()], &views).len(), 0);
+        assert_eq!(foreign(&[intent()], &[view('a', "7", &[to('e')])]).len(), 1, "our slot, their flag");
+    }
+}

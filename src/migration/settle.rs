@@ -1,0 +1,231 @@
+//! Brings interrupted migrations to an end: looks at the cluster, acts by each slot's `Fate`, and looks again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::call::{Copies, Ending, QUESTION_PATIENCE};
+use super::fate::{self, Fate, Jobs, Recovery};
+use super::journal::{Intent, IntentId, JournalError};
+use super::machine::{Machine, drive};
+use super::survey::{self, Route, View, WhoAreYou};
+use super::{Context, ProtocolChoice, wording};
+use crate::cluster::capability::Abilities;
+use crate::cluster::question::{AtomicJobs, AtomicProtocol};
+use crate::cluster::{AskError, Lane, ReplyError, ask};
+use crate::model::{Address, NodeId, SlotId, SlotSet};
+
+/// Between two looks at a cluster that is failing over: elections take a second or two.
+const SETTLE_PAUSE: Duration = Duration::from_millis(300);
+
+/// Brings every unfinished migration of our journal to its end, as far as the cluster allows, and names open slots that
+/// are not ours. `addresses` are nodes that may answer; they tell of the others.
+///
+/// # Errors
+/// When the journal cannot be read. A cluster that cannot be asked is not an error: its slots are held.
+pub async fn recover(addresses: &[Address], context: &Context) -> Result<Recovery, JournalError> {
+    let intents = context.journal.unfinished()?;
+    let mut recovery = Recovery::default();
+    let mut settled = Vec::new();
+    let mut ours = Vec::new();
+    for (id, intent) in intents {
+        info!(slots = %intent.slots, source = %intent.source, target = %intent.target, "taking up an unfinished migration");
+        let ending = settle(&intent, addresses, SlotSet::default(), context).await;
+        settled.extend(ending.moved.iter().chain(ending.stayed.iter().map(|(slot, _)| *slot)));
+        if !finish_if_settled(context, id, &ending) {
+            ours.push(intent);
+        }
+        recovery.held.extend(ending.unsettled);
+    }
+    recovery.settled = settled.into_iter().collect();
+    recovery.foreign = fate::foreign(&ours, &look(addresses, context).await);
+    Ok(recovery)
+}
+
+/// Asks and acts until every slot of `intent` has an end, or nothing has moved for as long as the settings allow.
+/// Slots that `collided` are left to a person.
+pub(super) async fn settle(intent: &Intent, addresses: &[Address], collided: SlotSet, context: &Context) -> Ending {
+    let patience = Duration::from_secs(context.settings.settle_deadline_s);
+    let mut deadline = Instant::now() + patience;
+    let mut collided: BTreeSet<SlotId> = collided.iter().collect();
+    let mut reasons: BTreeMap<SlotId, String> = BTreeMap::new();
+    let mut keys = 0;
+    loop {
+        let views = look(addresses, context).await;
+        let jobs = if intent.protocol == "atomic" { jobs_of(intent, &views, context).await } else { Jobs::None };
+        let mut ending = Ending { keys, collided: collided.iter().copied().collect(), ..Ending::default() };
+        let mut moved = Vec::new();
+        let mut close: Vec<(SlotId, NodeId)> = Vec::new();
+        let mut resume: BTreeMap<(NodeId, NodeId, Copies), Vec<SlotId>> = BTreeMap::new();
+        for (slot, fate) in fate::fates(intent, &views, jobs) {
+            match fate {
+                Fate::Moved => moved.push(slot),
+                Fate::Close { owner } => close.push((slot, owner)),
+                Fate::Stayed(reason) => ending.stayed.push((slot, reason)),
+                Fate::Hold(reason) => ending.unsettled.push((slot, reason)),
+                Fate::Resume { .. } if collided.contains(&slot) => {
+                    ending.unsettled.push((slot, "both nodes hold a live copy of a key".to_owned()));
+                }
+                Fate::Resume { source, target, copies } => {
+                    resume.entry((source, target, copies)).or_default().push(slot)
+                }
+            }
+        }
+        ending.moved = moved.into_iter().collect();
+        let left_to_us = ending.unsettled.iter().any(|(slot, _)| !collided.contains(slot));
+        let nothing_to_do = resume.is_empty() && close.is_empty();
+        if nothing_to_do && !left_to_us || Instant::now() >= deadline {
+            let open = resume.into_values().flatten().chain(close.into_iter().map(|(slot, _)| slot));
+            ending.unsettled.extend(open.map(|slot| (slot, "it is still open".to_owned())));
+            keep_reasons(&mut ending, &reasons);
+            return ending;
+        }
+        close_flags(&close, &views, context).await;
+        for ((source, target, copies), slots) in resume {
+            let part = Intent {
+                source: source.clone(),
+                target: target.clone(),
+                slots: slots.iter().copied().collect(),
+                ..intent.clone()
+            };
+            let machine = match route_of(&source, &target, &views, context).await {
+                Ok(route) => Machine::new(&part, route, context, copies),
+                Err(objection) => {
+                    reasons.extend(slots.into_iter().map(|slot| (slot, objection.clone())));
+                    continue;
+                }
+            };
+            let Some(machine) = machine else { continue };
+            let outcome = drive(machine, &part, context).await;
+            if outcome.keys > 0 || !outcome.moved.is_empty() {
+                deadline = Instant::now() + patience;
+            }
+            keys += outcome.keys;
+            collided.extend(outcome.collided.iter());
+            reasons.extend(outcome.stayed.into_iter().chain(outcome.unsettled));
+        }
+        tokio::time::sleep(SETTLE_PAUSE).await;
+    }
+}
+
+/// Tells every node that still carries a flag of a moved slot who owns it. `NODE` clears a migrating flag only, and only
+/// from a node without keys; `STABLE` clears either, and is safe on a node that owns nothing of it.
+async fn close_flags(moved: &[(SlotId, NodeId)], views: &[View], context: &Context) {
+    for view in views {
+        let Some(itself) = view.itself() else { continue };
+        let stale = moved.iter().filter(|(slot, _)| itself.open.iter().any(|open| open.slot == *slot));
+        let commands: Vec<_> =
+            stale.flat_map(|(slot, owner)| [wording::node(*slot, owner), wording::stable(*slot)]).collect();
+        if !commands.is_empty() {
+            // Whether it helped, the next look says.
+            drop(context.cluster.call(&view.address, Lane::Control, &commands, QUESTION_PATIENCE).await);
+        }
+    }
+}
+
+/// The way between two primaries, by what they say now.
+async fn route_of(source: &NodeId, target: &NodeId, views: &[View], context: &Context) -> Result<Route, String> {
+    let view_of = |id: &NodeId| views.iter().find(|view| view.itself().is_some_and(|node| node.id == *id));
+    let (Some(from), Some(to)) = (view_of(source), view_of(target)) else {
+        return Err("it cannot be asked".to_owned());
+    };
+    let probe = |view: &View| {
+        let address = view.address.clone();
+        async move { ask(&*context.cluster, &address, &Abilities, QUESTION_PATIENCE).await.ok() }
+    };
+    let (can_from, can_to) = tokio::join!(probe(from), probe(to));
+    let others = views.iter().filter(|view| {
+        let itself = view.itself();
+        itself.is_some_and(|node| node.role == crate::model::Role::Primary && node.id != *source && node.id != *target)
+    });
+    let others = others.map(|view| view.address.clone()).collect();
+    survey::route((from, to), (can_from.as_ref(), can_to.as_ref()), ProtocolChoice::Auto, others, None)
+}
+
+/// Whether a server still works on an atomic migration of any slot of `intent`. Each end has to be heard.
+async fn jobs_of(intent: &Intent, views: &[View], context: &Context) -> Jobs {
+    let mut heard = [false; 2];
+    for view in views {
+        let Some(itself) = view.itself() else { continue };
+        let ends = [intent.source_shard.contains(&itself.id), intent.target_shard.contains(&itself.id)];
+        if ends == [false, false] {
+            continue;
+        }
+        for protocol in [AtomicProtocol::ValkeyMigrateSlots, AtomicProtocol::RedisMigrationImport] {
+            match ask(&*context.cluster, &view.address, &AtomicJobs { protocol }, QUESTION_PATIENCE).await {
+                Ok(jobs) => {
+                    let ours = |job: &crate::cluster::question::JobRecord| {
+                        !job.finished && job.slots.iter().any(|slot| intent.slots.contains(slot))
+                    };
+                    if jobs.iter().any(ours) {
+                        return Jobs::Running;
+                    }
+                }
+                // A server without this form knows no such command: then it has no such jobs.
+                Err(AskError::Reply { cause: ReplyError::Refused(error), .. }) if error.code == "ERR" => {}
+                Err(_) => return Jobs::Unknown,
+            }
+        }
+        heard = [heard[0] || ends[0], heard[1] || ends[1]];
+    }
+    if heard == [true, true] { Jobs::None } else { Jobs::Unknown }
+}
+
+/// What every node says, found through `addresses` and what those whom they know know. Who does not answer is missing.
+async fn look(addresses: &[Address], context: &Context) -> Vec<View> {
+    let mut views: BTreeMap<NodeId, View> = BTreeMap::new();
+    let mut asked: BTreeSet<Address> = BTreeSet::new();
+    let mut next: Vec<Address> = addresses.to_vec();
+    while !next.is_empty() {
+        asked.extend(next.iter().cloned());
+        let answers = join_all(next.iter().map(|address| who_are_you(address, context))).await;
+        for view in answers.into_iter().flatten() {
+            // One node may be known by several addresses.
+            if let Some(id) = view.itself().map(|node| node.id.clone()) {
+                views.entry(id).or_insert(view);
+            }
+        }
+        let known = views.values().flat_map(|view| &view.nodes).filter(|node| !views.contains_key(&node.id));
+        let unasked: BTreeSet<Address> =
+            known.map(|node| node.address.clone()).filter(|address| !asked.contains(address)).collect();
+        next = unasked.into_iter().collect();
+    }
+    views.into_values().collect()
+}
+
+pub(super) async fn who_are_you(node: &Address, context: &Context) -> Result<View, String> {
+    ask(&*context.cluster, node, &WhoAreYou(node), QUESTION_PATIENCE)
+        .await
+        .map_err(|error| crate::telemetry::chain(&error))
+}
+
+/// What a slot stayed for is known to the machine that tried, not to the look that followed.
+pub(super) fn keep_reasons(ending: &mut Ending, reasons: &BTreeMap<SlotId, String>) {
+    for (slot, reason) in ending.stayed.iter_mut().chain(&mut ending.unsettled) {
+        if let Some(known) = reasons.get(slot) {
+            reason.clone_from(known);
+        }
+    }
+}
+
+/// Ends the intent in the journal if nothing of it is left to us: a slot that collided is a person's, and named as any
+/// other that we did not open.
+pub(super) fn finish_if_settled(context: &Context, id: IntentId, ending: &Ending) -> bool {
+    let settled = ending.unsettled.iter().all(|(slot, _)| ending.collided.contains(*slot));
+    if settled {
+        let words = format!(
+            "{} moved, {} stayed, {} collided",
+            ending.moved.len(),
+            ending.stayed.len(),
+            ending.unsettled.len()
+        );
+        if let Err(error) = context.journal.finish(id, &words) {
+            // Settling it again at the next start does no harm.
+            warn!(error = %crate::telemetry::chain(&error), "the journal did not take the end of a migration");
+        }
+    }
+    settled
+}

@@ -1,0 +1,169 @@
+//! The engine against every fault at every call, in memory: what each run leaves behind is checked against promise 1.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::toy::{Fault, Toy};
+use super::{Context, MemoryJournal, Pace, Settings, Stop, execute, recover};
+use crate::guard::{self, ApprovedPlan, Ledger, Limits};
+use crate::model::{
+    MigrationReport, NodeIndex, Owners, Plan, PolicyId, Primary, ProposedMove, SLOT_COUNT, SlotId, SlotSet, Snapshot,
+};
+
+const NODES: usize = 3;
+const KEYS: usize = 5;
+
+fn slots() -> Vec<SlotId> {
+    (0..6).filter_map(SlotId::new).collect()
+}
+
+fn scene() -> (Arc<Toy>, Context) {
+    let toy = Arc::new(Toy::new(NODES, &slots(), KEYS));
+    let context = Context {
+        cluster: toy.clone(),
+        journal: Arc::new(MemoryJournal::default()),
+        // Gentle has the smallest windows: four slots, then two.
+        settings: Settings { pace: Pace::Gentle, settle_deadline_s: 5, ..Settings::default() },
+        progress: Arc::new(|_| {}),
+        stop: Stop::never(),
+    };
+    (toy, context)
+}
+
+fn plan() -> (ApprovedPlan, Snapshot) {
+    let primary = |place| Primary {
+        id: Toy::id(place),
+        address: Toy::address(place),
+        version: String::new(),
+        zone: String::new(),
+        tags: Vec::new(),
+        config_epoch: place as u64 + 1,
+    };
+    let snapshot = Snapshot {
+        generation: 1,
+        taken_at_ms: 0,
+        window_s: 10,
+        primaries: (0..NODES).map(primary).collect(),
+        replicas: Vec::new(),
+        owners: Owners::new(vec![0 as NodeIndex; SLOT_COUNT]),
+        slot_columns: BTreeMap::new(),
+        node_columns: BTreeMap::new(),
+        metrics: Vec::new(),
+        open_slots: Vec::new(),
+        atomic_jobs: Vec::new(),
+        in_flight: Vec::new(),
+        problems: Vec::new(),
+    };
+    let moves =
+        slots().iter().map(|slot| ProposedMove { slot: slot.number(), target: 1, reason: String::new() }).collect();
+    let policy = PolicyId { name: "test".into(), version: "0".into(), digest: String::new() };
+    let plan = Plan { policy, generation: 1, moves, summary: String::new(), gauges: Vec::new() };
+    let verdict = guard::review(&plan, &snapshot, &Limits::default().for_one_shot(), &Ledger::default(), 0);
+    assert_eq!(verdict.refusals, Vec::new());
+    (verdict.approved, snapshot)
+}
+
+fn moved(reports: &[MigrationReport]) -> SlotSet {
+    reports.iter().flat_map(|report| report.moved.iter()).collect()
+}
+
+/// Every slot has one owner, nothing is open, and every key is there once, on its owner, with `value`.
+fn check(toy: &Toy, value: u64, story: &str) {
+    for slot in slots() {
+        let owner = toy.settled_owner(slot).unwrap_or_else(|| panic!("{story}: slot {slot} is open or disputed"));
+        let copies = toy.copies(slot);
+        assert!(
+            copies.iter().all(|(node, _, _)| *node == owner),
+            "{story}: slot {slot} has keys off node {owner}: {copies:?}"
+        );
+        assert_eq!(copies.len(), KEYS, "{story}: slot {slot}: {copies:?}");
+        assert!(copies.iter().all(|(_, _, seen)| *seen == value), "{story}: slot {slot} lost a write: {copies:?}");
+    }
+}
+
+/// How many calls a migration takes when nothing goes wrong.
+async fn undisturbed() -> usize {
+    let (toy, context) = scene();
+    let (plan, snapshot) = plan();
+    execute(plan, &snapshot, &context).await;
+    toy.calls()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undisturbed_migration_moves_everything() {
+    let (toy, context) = scene();
+    let (plan, snapshot) = plan();
+    let reports = execute(plan, &snapshot, &context).await;
+    assert_eq!((moved(&reports), reports[0].keys), (slots().into_iter().collect(), 30));
+    check(&toy, 0, "undisturbed");
+    assert!(slots().iter().all(|slot| toy.settled_owner(*slot) == Some(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_fault_at_any_call_loses_nothing_and_leaves_nothing_open() {
+    let undisturbed = undisturbed().await;
+    let faults = [Fault::Unreachable, Fault::RepliesLost, Fault::MigrateBreaksOff, Fault::ReplicasLag, Fault::WeDie];
+    for fault in faults {
+        for call in 0..undisturbed {
+            let story = format!("{fault:?} at call {call} of {undisturbed}");
+            let (toy, context) = scene();
+            toy.fail_at(call, fault);
+            let (plan, snapshot) = plan();
+            // Long enough for everything but a call that never returns.
+            let run = tokio::time::timeout(Duration::from_secs(3600), execute(plan, &snapshot, &context)).await;
+            assert_eq!(run.is_err(), fault == Fault::WeDie, "{story}");
+            // Clients go on writing whatever became of us.
+            for slot in slots() {
+                for key in 0..KEYS {
+                    toy.write(slot, format!("{slot}:{key}").as_bytes(), 0);
+                }
+            }
+            let addresses: Vec<_> = (0..NODES).map(Toy::address).collect();
+            let recovery = recover(&addresses, &context).await.expect("the journal is in memory");
+            assert!(recovery.is_clear(), "{story}: {recovery:?}");
+            assert!(context.journal.unfinished().expect("in memory").is_empty(), "{story}");
+            check(&toy, 0, &story);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn writes_between_death_and_recovery_are_kept() {
+    for call in 0..undisturbed().await {
+        let story = format!("death at call {call}");
+        let (toy, context) = scene();
+        toy.fail_at(call, Fault::WeDie);
+        let (plan, snapshot) = plan();
+        drop(tokio::time::timeout(Duration::from_secs(3600), execute(plan, &snapshot, &context)).await);
+        let mut unacknowledged = false;
+        for slot in slots() {
+            for key in 0..KEYS {
+                let key = format!("{slot}:{key}").into_bytes();
+                toy.write(slot, &key, 7);
+                unacknowledged |= !toy.copies(slot).iter().any(|(_, seen, value)| *seen == key && *value == 7);
+            }
+        }
+        let addresses: Vec<_> = (0..NODES).map(Toy::address).collect();
+        let recovery = recover(&addresses, &context).await.expect("the journal is in memory");
+        assert!(recovery.is_clear(), "{story}: {recovery:?}");
+        if !unacknowledged {
+            check(&toy, 7, &story);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stray_key_keeps_its_slot_where_it_is() {
+    let (toy, context) = scene();
+    let slot = slots()[2];
+    toy.put(1, slot, "2:stray");
+    let (plan, snapshot) = plan();
+    let reports = execute(plan, &snapshot, &context).await;
+    assert_eq!(moved(&reports).len(), 5);
+    assert!(
+        matches!(&reports[0].stayed[..], [(stayed, why)] if *stayed == slot && why.contains("stray")),
+        "{reports:?}"
+    );
+    assert_eq!(toy.settled_owner(slot), Some(0));
+}

@@ -1,0 +1,268 @@
+//! One cycle, whole: every face of Ballast is a view of this.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::{Move, Plan, PolicyId};
+use super::slot::{SlotId, SlotSet};
+use super::snapshot::SnapshotSummary;
+use super::topology::NodeId;
+
+/// What the daemon is allowed to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Plans and explains, moves nothing. The default.
+    DryRun,
+    /// Does what the guard approves.
+    Auto,
+    /// A person stopped it.
+    Paused,
+    /// It stopped itself and says why; a person resumes it.
+    Halted,
+}
+
+impl Mode {
+    /// Every mode, for closed label sets.
+    pub const ALL: [Self; 4] = [Self::DryRun, Self::Auto, Self::Paused, Self::Halted];
+
+    /// The mode as configuration, logs and metrics write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DryRun => "dry-run",
+            Self::Auto => "auto",
+            Self::Paused => "paused",
+            Self::Halted => "halted",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A check of the guard, by the name that the configuration, logs and metrics use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalCheck {
+    /// The cluster is healthy and all primaries agree.
+    Health,
+    /// The snapshot is young enough.
+    Staleness,
+    /// The plan answers this very snapshot.
+    Generation,
+    /// The move names a slot and a primary that exist, and moves something.
+    Known,
+    /// A slot moves at most once in a plan.
+    OneOwner,
+    /// The target accepts slots: not draining, cordoned, loading or suspect.
+    Target,
+    /// The slot is not open, nor in an atomic migration.
+    OpenSlot,
+    /// An open slot or a migration that is not ours stands in the cluster.
+    Foreign,
+    /// A node that nobody told us about owns slots.
+    UnknownNode,
+    /// The target has memory for it, with margin.
+    Room,
+    /// The source would own no slot, and is not draining.
+    LastSlot,
+    /// No more moves than allowed, per node and cycle.
+    MoveCap,
+    /// No more bytes than allowed, per node and cycle.
+    ByteCap,
+    /// The slot rested long enough since it last moved.
+    CoolDown,
+    /// The plan improves the balance enough to be worth it.
+    MinimumGain,
+    /// No more moves and bytes than allowed per hour.
+    Churn,
+}
+
+impl RefusalCheck {
+    /// Every check, in the order in which the guard applies them.
+    pub const ALL: [Self; 16] = [
+        Self::Health,
+        Self::Staleness,
+        Self::Generation,
+        Self::Foreign,
+        Self::UnknownNode,
+        Self::Known,
+        Self::OneOwner,
+        Self::Target,
+        Self::OpenSlot,
+        Self::CoolDown,
+        Self::LastSlot,
+        Self::Room,
+        Self::MoveCap,
+        Self::ByteCap,
+        Self::Churn,
+        Self::MinimumGain,
+    ];
+
+    /// The check as logs, metrics and documentation write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Health => "health",
+            Self::Staleness => "staleness",
+            Self::Generation => "generation",
+            Self::Known => "known",
+            Self::OneOwner => "one-owner",
+            Self::Target => "target",
+            Self::OpenSlot => "open-slot",
+            Self::Foreign => "foreign",
+            Self::UnknownNode => "unknown-node",
+            Self::Room => "room",
+            Self::LastSlot => "last-slot",
+            Self::MoveCap => "move-cap",
+            Self::ByteCap => "byte-cap",
+            Self::CoolDown => "cool-down",
+            Self::MinimumGain => "minimum-gain",
+            Self::Churn => "churn",
+        }
+    }
+}
+
+impl fmt::Display for RefusalCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why the guard held back moves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Which check.
+    pub check: RefusalCheck,
+    /// The slots that it held back; numbers as the policy gave them, for they may be no slots.
+    pub slots: Vec<u16>,
+    /// For people: what is the matter and, where there is one, what to do.
+    pub reason: String,
+}
+
+/// What a policy's plan would do to one resource, by arithmetic over the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// Largest utilisation ÷ mean over the primaries that count, as seen.
+    pub imbalance_before: f64,
+    /// The same after the approved moves.
+    pub imbalance_after: f64,
+    /// The least that any placement of these slots could reach.
+    pub floor: f64,
+}
+
+/// What became of one batch of slots from one primary to another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MigrationReport {
+    /// From.
+    pub source: NodeId,
+    /// To.
+    pub target: NodeId,
+    /// `classic` or `atomic`.
+    pub protocol: String,
+    /// The slots that the target owns now.
+    pub moved: SlotSet,
+    /// The slots that stayed, and why.
+    pub stayed: Vec<(SlotId, String)>,
+    /// Keys moved, as far as the protocol counts them.
+    pub keys: u64,
+    /// Bytes moved, estimated from the snapshot.
+    pub bytes: u64,
+    /// Milliseconds from the first step to the last.
+    pub duration_ms: u64,
+}
+
+/// How a cycle ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "outcome")]
+pub enum CycleOutcome {
+    /// The policy is content.
+    NoChange,
+    /// Moves were approved and not carried out, since the mode forbids it.
+    Planned,
+    /// Moves were carried out.
+    Executed,
+    /// The guard refused every move.
+    Refused,
+    /// The policy gave no plan.
+    PolicyFailed {
+        /// `trap`, `deadline`, `memory-limit`, `invalid`, `error`, `not-ready`.
+        kind: String,
+        /// For people.
+        reason: String,
+    },
+    /// The cluster could not be seen.
+    NotCollected {
+        /// For people.
+        reason: String,
+    },
+    /// Some slots did not move as planned.
+    Incomplete {
+        /// For people.
+        reason: String,
+    },
+}
+
+impl CycleOutcome {
+    /// The outcome as metrics write it.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::NoChange => "no-change",
+            Self::Planned => "planned",
+            Self::Executed => "executed",
+            Self::Refused => "refused",
+            Self::PolicyFailed { .. } => "policy-failed",
+            Self::NotCollected { .. } => "not-collected",
+            Self::Incomplete { .. } => "incomplete",
+        }
+    }
+}
+
+/// Everything about one turn of the loop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CycleReport {
+    /// Counts cycles since the state directory was made.
+    pub cycle: u64,
+    /// Unix time, milliseconds.
+    pub started_at_ms: u64,
+    /// The mode that it ran in.
+    pub mode: Mode,
+    /// What was seen; absent when the cluster could not be seen.
+    pub snapshot: Option<SnapshotSummary>,
+    /// Who was asked.
+    pub policy: Option<PolicyId>,
+    /// What it answered.
+    pub plan: Option<Plan>,
+    /// What the guard let through.
+    pub approved: Vec<Move>,
+    /// What the guard held back.
+    pub refusals: Vec<Refusal>,
+    /// By resource (`cpu`, `memory`, `network`).
+    pub predictions: BTreeMap<String, Prediction>,
+    /// What was moved.
+    pub migrations: Vec<MigrationReport>,
+    /// How it ended.
+    pub outcome: CycleOutcome,
+    /// Milliseconds spent collecting, planning, reviewing, migrating.
+    pub timings: Timings,
+}
+
+/// Milliseconds of a cycle, by part.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timings {
+    /// Asking all nodes and assembling the snapshot.
+    pub collect_ms: f64,
+    /// The policy's call, its crossing into WebAssembly included.
+    pub policy_ms: f64,
+    /// The guard.
+    pub review_ms: f64,
+    /// Moving slots.
+    pub migrate_ms: f64,
+}

@@ -1,0 +1,345 @@
+//! The history: one report per cycle, full snapshots where something was decided, and events in between.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreError, failed, integer};
+use crate::model::{CycleReport, Mode, PolicyId, Snapshot};
+
+/// How much history is kept; the oldest goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Reports and events of this many milliseconds.
+    pub age_ms: u64,
+    /// At most this many reports, and as many events.
+    pub reports: u64,
+    /// At most this many full snapshots.
+    pub snapshots: u64,
+}
+
+impl Default for Retention {
+    /// A month of reports at the default interval would be 260,000 of a few kilobytes; 50,000 are six days and some
+    /// 200 MB at most. A full snapshot is about a megabyte: 100 of them show what was decided in a whole rebalance.
+    fn default() -> Self {
+        Self { age_ms: 30 * 24 * 3_600_000, reports: 50_000, snapshots: 100 }
+    }
+}
+
+/// Something that happened besides cycles, with who did it and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+pub enum Event {
+    /// The daemon began to work.
+    Started {
+        /// Its version.
+        version: String,
+    },
+    /// The daemon ended in order.
+    Stopped {
+        /// `SIGTERM` and the like.
+        why: String,
+    },
+    /// The mode changed.
+    Mode {
+        /// Before.
+        from: Mode,
+        /// After.
+        to: Mode,
+        /// `operator`, `configuration`, `ballast`.
+        who: String,
+        /// The reason given.
+        why: String,
+    },
+    /// A policy is in use from the next cycle on.
+    PolicyLoaded {
+        /// Which.
+        policy: PolicyId,
+        /// Where it came from.
+        source: String,
+    },
+    /// A policy was refused; the one before it goes on.
+    PolicyRefused {
+        /// Where it came from.
+        source: String,
+        /// Stage and cause, for people.
+        why: String,
+    },
+    /// The configuration was read again and is in use.
+    ConfigLoaded {
+        /// Keys whose change waits for a restart.
+        needs_restart: Vec<String>,
+    },
+    /// The configuration was refused; the one before it goes on.
+    ConfigRefused {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Slots that an earlier run left open were closed.
+    Recovered {
+        /// How many.
+        slots: usize,
+    },
+}
+
+/// An event with its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredEvent {
+    /// Unix time, milliseconds.
+    pub at_ms: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+impl Store {
+    /// The number of the next cycle: one more than the last one kept, 1 at first.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn next_cycle(&self) -> Result<u64, StoreError> {
+        self.connection()
+            .query_row("SELECT coalesce(max(cycle), 0) + 1 FROM cycles", [], |row| row.get::<_, i64>(0))
+            .map(|next| u64::try_from(next).unwrap_or(1))
+            .map_err(failed("count cycles"))
+    }
+
+    /// Keeps a report, the snapshot with it when one is given, and drops what `retention` no longer covers.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`]; nothing of it is kept then.
+    pub fn keep_cycle(
+        &self,
+        report: &CycleReport,
+        snapshot: Option<&Snapshot>,
+        retention: &Retention,
+    ) -> Result<(), StoreError> {
+        const DOING: &str = "keep a cycle's report";
+        let text = serde_json::to_string(report).map_err(failed(DOING))?;
+        let snapshot = snapshot.map(serde_json::to_string).transpose().map_err(failed(DOING))?;
+        let mut connection = self.connection();
+        let transaction = connection.transaction().map_err(failed(DOING))?;
+        transaction
+            .execute(
+                "INSERT INTO cycles (cycle, started_at_ms, moved, report) VALUES (?1, ?2, ?3, ?4)",
+                params![integer(report.cycle), integer(report.started_at_ms), !report.migrations.is_empty(), text],
+            )
+            .map_err(failed(DOING))?;
+        if let Some(snapshot) = snapshot {
+            transaction
+                .execute(
+                    "INSERT INTO snapshots (cycle, snapshot) VALUES (?1, ?2)",
+                    params![integer(report.cycle), snapshot],
+                )
+                .map_err(failed(DOING))?;
+        }
+        drop_old(&transaction, report, retention).map_err(failed("drop old history"))?;
+        transaction.commit().map_err(failed(DOING))
+    }
+
+    /// The newest `limit` reports, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`], also when one cannot be read.
+    pub fn cycles(&self, limit: usize) -> Result<Vec<CycleReport>, StoreError> {
+        self.reports("SELECT report FROM cycles ORDER BY cycle DESC LIMIT ?1", integer(limit))
+    }
+
+    /// The reports of cycles that moved slots and began at `since_ms` or later, oldest first: what hourly budgets and
+    /// cool-downs are rebuilt from.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`], also when one cannot be read.
+    pub fn cycles_that_moved_since(&self, since_ms: u64) -> Result<Vec<CycleReport>, StoreError> {
+        self.reports("SELECT report FROM cycles WHERE moved AND started_at_ms >= ?1 ORDER BY cycle", integer(since_ms))
+    }
+
+    /// The report of one cycle.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`], also when it cannot be read.
+    pub fn cycle(&self, cycle: u64) -> Result<Option<CycleReport>, StoreError> {
+        Ok(self.reports("SELECT report FROM cycles WHERE cycle = ?1", integer(cycle))?.pop())
+    }
+
+    /// The full snapshot that one cycle decided by, where it was kept.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`], also when it cannot be read.
+    pub fn snapshot(&self, cycle: u64) -> Result<Option<Snapshot>, StoreError> {
+        const DOING: &str = "read a snapshot";
+        let text: Option<String> = self
+            .connection()
+            .query_row("SELECT snapshot FROM snapshots WHERE cycle = ?1", [integer(cycle)], |row| row.get(0))
+            .optional()
+            .map_err(failed(DOING))?;
+        text.map(|text| serde_json::from_str(&text).map_err(failed(DOING))).transpose()
+    }
+
+    /// Keeps an event.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn keep_event(&self, at_ms: u64, event: &Event) -> Result<(), StoreError> {
+        const DOING: &str = "keep an event";
+        let text = serde_json::to_string(event).map_err(failed(DOING))?;
+        self.connection()
+            .execute("INSERT INTO events (at_ms, event) VALUES (?1, ?2)", params![integer(at_ms), text])
+            .map_err(failed(DOING))?;
+        Ok(())
+    }
+
+    /// The newest `limit` events, newest first. Kinds that this program does not know are left out.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn events(&self, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        const DOING: &str = "read events";
+        let connection = self.connection();
+        let mut statement =
+            connection.prepare("SELECT at_ms, event FROM events ORDER BY id DESC LIMIT ?1").map_err(failed(DOING))?;
+        let rows = statement
+            .query_map([integer(limit)], |row| Ok((row.get(0)?, row.get(1)?)))
+            .map_err(failed(DOING))?
+            .collect::<Result<Vec<(i64, String)>, _>>()
+            .map_err(failed(DOING))?;
+        let known = |(at_ms, text): (i64, String)| {
+            let event = serde_json::from_str(&text).ok()?;
+            Some(StoredEvent { at_ms: u64::try_from(at_ms).unwrap_or(0), event })
+        };
+        Ok(rows.into_iter().filter_map(known).collect())
+    }
+
+    fn reports(&self, query: &str, argument: i64) -> Result<Vec<CycleReport>, StoreError> {
+        const DOING: &str = "read the history of cycles";
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(query).map_err(failed(DOING))?;
+        let texts = statement
+            .query_map([argument], |row| row.get(0))
+            .map_err(failed(DOING))?
+            .collect::<Result<Vec<String>, _>>()
+            .map_err(failed(DOING))?;
+        texts.iter().map(|text| serde_json::from_str(text).map_err(failed(DOING))).collect()
+    }
+}
+
+/// Drops what is too old or too much, as seen from the newest report: its cycle and its time.
+fn drop_old(connection: &Connection, newest: &CycleReport, retention: &Retention) -> Result<(), rusqlite::Error> {
+    let oldest_ms = integer(newest.started_at_ms.saturating_sub(retention.age_ms));
+    let oldest_cycle = integer(newest.cycle.saturating_sub(retention.reports));
+    connection
+        .prepare_cached("DELETE FROM cycles WHERE cycle <= ?1 OR started_at_ms < ?2")?
+        .execute(params![oldest_cycle, oldest_ms])?;
+    connection
+        .prepare_cached(
+            "DELETE FROM snapshots WHERE cycle <= ?1 OR cycle <= \
+             (SELECT cycle FROM snapshots ORDER BY cycle DESC LIMIT 1 OFFSET ?2)",
+        )?
+        .execute(params![oldest_cycle, integer(retention.snapshots)])?;
+    connection
+        .prepare_cached(
+            "DELETE FROM events WHERE at_ms < ?1 OR id <= (SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+        )?
+        .execute(params![oldest_ms, integer(retention.reports)])?;
+    connection
+        .prepare_cached("DELETE FROM journal WHERE ended_at_ms IS NOT NULL AND ended_at_ms < ?1")?
+        .execute(params![oldest_ms])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::model::{CycleOutcome, MigrationReport, NO_OWNER, Owners, SLOT_COUNT, Timings};
+
+    #[test]
+    fn cycles_come_back_newest_first_and_whole() {
+        let (_directory, store) = store();
+        assert_eq!(store.next_cycle().expect("counts"), 1);
+        for cycle in 1..=5 {
+            store.keep_cycle(&report(cycle), None, &Retention::default()).expect("keeps");
+        }
+        assert_eq!(store.next_cycle().expect("counts"), 6);
+        assert_eq!(store.cycles(2).expect("reads"), [report(5), report(4)]);
+        assert_eq!(store.cycle(3).expect("reads"), Some(report(3)));
+        assert_eq!(store.cycle(9).expect("reads"), None);
+    }
+
+    #[test]
+    fn history_is_bounded_by_count_and_by_age() {
+        let (_directory, store) = store();
+        let retention = Retention { age_ms: 5_500, reports: 8, snapshots: 2 };
+        for cycle in 1..=20 {
+            store.keep_cycle(&report(cycle), Some(&snapshot(cycle)), &retention).expect("keeps");
+            store.keep_event(cycle * 1_000, &Event::Recovered { slots: 1 }).expect("keeps");
+        }
+        let kept: Vec<u64> = store.cycles(100).expect("reads").iter().map(|report| report.cycle).collect();
+        assert_eq!(kept, [20, 19, 18, 17, 16, 15], "5.5 seconds back from cycle 20");
+        assert_eq!(store.snapshot(20).expect("reads").map(|snapshot| snapshot.generation), Some(20));
+        assert!(store.snapshot(19).expect("reads").is_some());
+        assert!(store.snapshot(18).expect("reads").is_none(), "two snapshots are kept");
+        assert_eq!(store.events(100).expect("reads").len(), 6);
+    }
+
+    #[test]
+    fn only_cycles_that_moved_slots_count_for_budgets() {
+        let (_directory, store) = store();
+        store.keep_cycle(&report(1), None, &Retention::default()).expect("keeps");
+        let mut moved = report(2);
+        moved.migrations.push(MigrationReport {
+            source: "a".repeat(40).parse().expect("id"),
+            target: "b".repeat(40).parse().expect("id"),
+            protocol: "classic".into(),
+            moved: "17".parse().expect("slots"),
+            stayed: Vec::new(),
+            keys: 4,
+            bytes: 400,
+            duration_ms: 3,
+        });
+        store.keep_cycle(&moved, None, &Retention::default()).expect("keeps");
+        assert_eq!(store.cycles_that_moved_since(0).expect("reads"), [moved]);
+        assert_eq!(store.cycles_that_moved_since(2_001).expect("reads"), []);
+    }
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let store = Store::open(directory.path()).expect("opens");
+        (directory, store)
+    }
+
+    fn report(cycle: u64) -> CycleReport {
+        CycleReport {
+            cycle,
+            started_at_ms: cycle * 1_000,
+            mode: Mode::Auto,
+            snapshot: None,
+            policy: None,
+            plan: None,
+            approved: Vec::new(),
+            refusals: Vec::new(),
+            predictions: BTreeMap::new(),
+            migrations: Vec::new(),
+            outcome: CycleOutcome::NoChange,
+            timings: Timings { collect_ms: 1.5, ..Timings::default() },
+        }
+    }
+
+    fn snapshot(generation: u64) -> Snapshot {
+        Snapshot {
+            generation,
+            taken_at_ms: 0,
+            window_s: 0,
+            primaries: Vec::new(),
+            replicas: Vec::new(),
+            owners: Owners::new(vec![NO_OWNER; SLOT_COUNT]),
+            slot_columns: BTreeMap::new(),
+            node_columns: BTreeMap::new(),
+            metrics: Vec::new(),
+            open_slots: Vec::new(),
+            atomic_jobs: Vec::new(),
+            in_flight: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The journal of migrations, on disk: what was intended, until it is known how it ended.
+//!
+//! Endings are kept as long as the rest of the history, for people; only what has no ending has a meaning to Ballast.
+
+use std::error::Error;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rusqlite::params;
+
+use super::{Store, integer};
+use crate::migration::{Intent, IntentId, Journal, JournalError};
+
+impl Journal for Store {
+    fn begin(&self, intent: &Intent) -> Result<IntentId, JournalError> {
+        const ACTION: &str = "cannot note a migration, so it must not begin";
+        let text = serde_json::to_string(intent).map_err(failed(ACTION))?;
+        let connection = self.connection();
+        connection
+            .prepare_cached("INSERT INTO journal (intent, begun_at_ms) VALUES (?1, ?2)")
+            .and_then(|mut statement| statement.insert(params![text, integer(intent.started_at_ms)]))
+            .map_err(failed(ACTION))
+    }
+
+    fn finish(&self, id: IntentId, ending: &str) -> Result<(), JournalError> {
+        const ACTION: &str = "cannot note the end of a migration";
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        self.connection()
+            .prepare_cached("UPDATE journal SET ended_at_ms = ?2, ending = ?3 WHERE id = ?1 AND ended_at_ms IS NULL")
+            .and_then(|mut statement| statement.execute(params![id, integer(now_ms), ending]))
+            .map_err(failed(ACTION))?;
+        Ok(())
+    }
+
+    fn unfinished(&self) -> Result<Vec<(IntentId, Intent)>, JournalError> {
+        const ACTION: &str = "cannot read unfinished migrations";
+        let connection = self.connection();
+        let mut statement = connection
+            .prepare_cached("SELECT id, intent FROM journal WHERE ended_at_ms IS NULL ORDER BY id")
+            .map_err(failed(ACTION))?;
+        let rows = statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .and_then(Iterator::collect::<Result<Vec<(IntentId, String)>, _>>)
+            .map_err(failed(ACTION))?;
+        rows.into_iter().map(|(id, text)| Ok((id, serde_json::from_str(&text).map_err(failed(ACTION))?))).collect()
+    }
+}
+
+fn failed<E: Error + Send + Sync + 'static>(action: &'static str) -> impl Fn(E) -> JournalError {
+    move |cause| JournalError { action, cause: Box::new(cause) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_intent_is_unfinished_until_its_end_is_noted_even_after_a_restart() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let store = Store::open(directory.path()).expect("opens");
+        let first = store.begin(&intent("1-4")).expect("notes");
+        let second = store.begin(&intent("9")).expect("notes");
+        drop(store);
+
+        let store = Store::open(directory.path()).expect("opens again");
+        assert_eq!(store.unfinished().expect("reads"), [(first, intent("1-4")), (second, intent("9"))]);
+        store.finish(first, "moved").expect("notes");
+        assert_eq!(store.unfinished().expect("reads"), [(second, intent("9"))]);
+        let third = store.begin(&intent("1-4")).expect("notes");
+        assert!(third > second, "a name is never used twice");
+    }
+
+    fn intent(slots: &str) -> Intent {
+        let node = |digit: &str| digit.repeat(40).parse().expect("node id");
+        Intent {
+            source: node("a"),
+            target: node("b"),
+            source_shard: vec![node("a"), node("c")],
+            target_shard: vec![node("b")],
+            source_run_id: "run".into(),
+            source_epoch: 3,
+            slots: slots.parse().expect("slots"),
+            protocol: "classic".into(),
+            started_at_ms: 1_700_000_000_000,
+        }
+    }
+}

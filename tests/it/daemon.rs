@@ -1,0 +1,327 @@
+//! The daemon on real clusters: what it does by itself, what it is told, and how it ends.
+
+pub(crate) mod child;
+
+use std::env;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ballast::cluster::Command;
+use ballast::lab::load::{Client, KeySpace, Load, LoadSettings, find_duplicates, verify};
+use ballast::lab::{Builder, Kind, LabError, LocalCluster};
+use ballast::model::SlotSet;
+use nix::sys::signal::Signal;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::support::{eventually, start, turn};
+use child::{Daemon, Home, PATIENCE, Settings, slots_policy, with_remark};
+
+/// Nearly everything is on the first primary.
+const UNEVEN: [&str; 3] = ["0-14335", "14336-15359", "15360-16383"];
+const EVEN: std::ops::RangeInclusive<u64> = 5300..=5600;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn evens_an_uneven_cluster_by_itself() {
+    let _turn = turn().await;
+    let cluster = uneven().await;
+    let home = Home::new(cluster.addresses()[0].clone(), &Settings::default());
+    let daemon = home.start().await;
+    until_even(&daemon).await;
+    let status = daemon.status().await;
+    assert!(status["totals"]["slots_moved"].as_u64() > Some(8000), "{status:#}");
+    assert!(status["totals"]["policy_calls"].as_u64() > Some(0), "{status:#}");
+    assert_eq!(daemon.get_text("/readyz").await, (200, "ready\n".to_owned()));
+    let moved = eventually("the history tells of the moves", PATIENCE, async || {
+        let cycles = daemon.get("/api/v1/cycles?limit=100").await;
+        cycles["items"].as_array()?.iter().find(|cycle| cycle["slots_moved"].as_u64() > Some(0)).cloned()
+    })
+    .await;
+    let whole = daemon.get(&format!("/api/v1/cycles/{}", moved["cycle"])).await;
+    assert_eq!(
+        whole["approved"].as_array().map(Vec::len),
+        moved["moves_approved"].as_u64().map(|count| count as usize)
+    );
+    let decided_by = daemon.get(&format!("/api/v1/snapshot?cycle={}", moved["cycle"])).await;
+    assert_eq!(decided_by["generation"], moved["generation"]);
+    daemon.stop().await;
+    assert_eq!(cluster.open_slots().await.expect("all answer"), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moves_nothing_in_dry_run_until_told_otherwise() {
+    let _turn = turn().await;
+    let cluster = uneven().await;
+    let home = Home::new(cluster.addresses()[0].clone(), &Settings { mode: "dry-run", ..Settings::default() });
+    let daemon = home.start().await;
+    daemon.until("something was planned", |status| (status["last_cycle"]["outcome"] == "planned").then_some(())).await;
+    let cycle = daemon.next_cycle().await;
+    assert_eq!((&cycle["outcome"], cycle["slots_moved"].as_u64()), (&"planned".into(), Some(0)), "{cycle:#}");
+    assert!(cycle["moves_approved"].as_u64() > Some(0), "{cycle:#}");
+    assert_eq!(slots(&daemon.status().await), [14336, 1024, 1024]);
+
+    home.configure(&Settings::default());
+    until_even(&daemon).await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replaced_policy_decides_the_next_cycle_and_a_broken_one_never() {
+    let _turn = turn().await;
+    let cluster = uneven().await;
+    let home = Home::new(cluster.addresses()[0].clone(), &Settings { mode: "dry-run", ..Settings::default() });
+    let daemon = home.start().await;
+    let first = daemon.until("a policy plans", digest_of_last_plan).await;
+
+    home.put_policy(&with_remark(slots_policy(), "the second"));
+    let second = daemon
+        .until("the second policy plans", |status| digest_of_last_plan(status).filter(|digest| *digest != first))
+        .await;
+
+    home.put_policy(b"<html>404</html>");
+    let refusal = daemon
+        .until("the broken policy is refused", |status| {
+            let reload = &status["policy"]["last_reload"];
+            (reload["accepted"] == false).then(|| reload["detail"].as_str().unwrap_or_default().to_owned())
+        })
+        .await;
+    assert!(refusal.contains("refused at stage recognise"), "{refusal}");
+    let cycle = daemon.next_cycle().await;
+    assert_eq!(cycle["policy"]["digest"], second.as_str(), "the one before goes on");
+    let (_, metrics) = daemon.get_text("/metrics").await;
+    assert!(metrics.contains(r#"ballast_policy_last_reload_successful{cluster="test"} 0"#), "{metrics}");
+    assert_eq!(daemon.get_text("/readyz").await.0, 200);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_configuration_changes_nothing_and_is_shown() {
+    let _turn = turn().await;
+    let cluster = uneven().await;
+    let home = Home::new(cluster.addresses()[0].clone(), &Settings { mode: "dry-run", ..Settings::default() });
+    let daemon = home.start().await;
+    home.write_config("mode = 'auto'\n[cluster]\nseeds = ['redis://127.0.0.1:1']\n[limits]\nmax_movse_per_cycle = 1\n");
+    let refusal = daemon
+        .until("the configuration is refused", |status| {
+            let reload = &status["config"]["last_reload"];
+            (reload["accepted"] == false).then(|| reload["detail"].as_str().unwrap_or_default().to_owned())
+        })
+        .await;
+    assert!(refusal.contains("daemon.toml:5:") && refusal.contains("max_moves_per_cycle"), "{refusal}");
+    let cycle = daemon.next_cycle().await;
+    assert_eq!(cycle["mode"], "dry-run", "the configuration before goes on");
+    daemon.signal(Signal::SIGHUP);
+    let (code, answer) = daemon.post("/-/reload", "").await;
+    assert_eq!(code, 409, "{answer:#}");
+    let (_, metrics) = daemon.get_text("/metrics").await;
+    assert!(metrics.contains("\nballast_config_last_reload_successful 0"), "{metrics}");
+
+    home.configure(&Settings { mode: "auto", moves: 1, ..Settings::default() });
+    daemon.until("the mended configuration is in use", |status| (status["mode"] == "auto").then_some(())).await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_stops_the_moves_and_outlives_a_restart() {
+    let _turn = turn().await;
+    let cluster = uneven().await;
+    let home = Home::new(cluster.addresses()[0].clone(), &Settings { moves: 200, ..Settings::default() });
+    let daemon = home.start().await;
+    until_moving(&daemon).await;
+    let (code, answer) = daemon.post("/api/v1/pause", r#"{"reason": "release", "who": "ann"}"#).await;
+    assert_eq!((code, &answer["done"]), (200, &"paused by ann: release".into()));
+    let paused = daemon.next_cycle().await;
+    assert_eq!((&paused["mode"], &paused["slots_moved"]), (&"paused".into(), &0.into()), "{paused:#}");
+    assert_eq!(cluster.open_slots().await.expect("all answer"), []);
+    daemon.stop().await;
+
+    let daemon = home.start().await;
+    let cycle = daemon.next_cycle().await;
+    assert_eq!((&cycle["mode"], &cycle["slots_moved"]), (&"paused".into(), &0.into()), "{cycle:#}");
+    daemon.post("/api/v1/resume", "").await;
+    home.configure(&Settings::default());
+    until_even(&daemon).await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_amid_a_rebalance_leaves_no_slot_open() {
+    let _turn = turn().await;
+    for protocol in ["classic", "auto"] {
+        let cluster = uneven().await;
+        let (client, keys) = filled(&cluster, 5_000).await;
+        let home =
+            Home::new(cluster.addresses()[0].clone(), &Settings { protocol, pace: "gentle", ..Settings::default() });
+        let daemon = home.start().await;
+        until_moving(&daemon).await;
+        daemon.stop().await;
+        assert_eq!(cluster.open_slots().await.expect("all answer"), [], "{protocol}");
+        let placement = find_duplicates(&client, &keys).await.expect("all answer");
+        assert_eq!(placement.single, 5_000, "{protocol}: {placement:?}");
+        assert_ne!(slot_counts(&cluster).await, [5461, 5461, 5462], "{protocol}: it was amid a rebalance");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_stops_at_once_and_the_next_start_mends_it() {
+    let _turn = turn().await;
+    // Long enough that nobody is voted failed while one of them is frozen.
+    let cluster = start(builder().map(|builder| builder.node_timeout(Duration::from_secs(60)))).await;
+    let (client, keys) = filled(&cluster, 5_000).await;
+    let settings = Settings { protocol: "classic", pace: "gentle", ..Settings::default() };
+    let home = Home::new(cluster.addresses()[0].clone(), &settings);
+    let daemon = home.start().await;
+    until_moving(&daemon).await;
+    cluster.nodes[1].server.pause();
+    cluster.nodes[2].server.pause();
+    daemon.signal(Signal::SIGTERM);
+    daemon.until("it tries to close what is open", |status| (status["activity"] == "stopping").then_some(())).await;
+    daemon.signal(Signal::SIGTERM);
+    let asked_again = Instant::now();
+    assert_eq!(daemon.ended().await.code(), Some(1), "it did not end in order");
+    assert!(asked_again.elapsed() < Duration::from_secs(10), "{:?}", asked_again.elapsed());
+    cluster.nodes[1].server.resume();
+    cluster.nodes[2].server.resume();
+
+    home.configure(&Settings { mode: "dry-run", ..Settings::default() });
+    let daemon = home.start().await;
+    daemon.next_cycle().await;
+    assert_eq!(cluster.open_slots().await.expect("all answer"), [], "{}", daemon.log());
+    daemon.stop().await;
+    let placement = find_duplicates(&client, &keys).await.expect("all answer");
+    assert_eq!(placement.single, 5_000, "{placement:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_somebody_else_opened_holds_everything_and_is_named() {
+    let _turn = turn().await;
+    let cluster = uneven().await;
+    let (source, target) = (&cluster.nodes[2], &cluster.nodes[0]);
+    let set = |words: &str| Command::new("CLUSTER SETSLOT").arg(16000).arg(words);
+    target.server.call(set("IMPORTING").arg(&source.id)).await.expect("importing");
+    source.server.call(set("MIGRATING").arg(&target.id)).await.expect("migrating");
+    let home = Home::new(cluster.addresses()[0].clone(), &Settings::default());
+    let daemon = home.start().await;
+    let refusal = daemon
+        .until("the plan is refused", |status| {
+            let last = &status["last_cycle"];
+            (last["outcome"] == "refused").then(|| last["refusals"].clone())
+        })
+        .await;
+    assert_eq!(refusal[0]["check"], "foreign", "{refusal:#}");
+    assert!(refusal[0]["reason"].as_str().is_some_and(|reason| reason.contains("16000")), "{refusal:#}");
+    let status = daemon.status().await;
+    assert_eq!(status["open_slots"].as_array().map(Vec::len), Some(2), "{status:#}");
+    assert_eq!(slots(&status), [14336, 1024, 1024]);
+
+    for node in [source, target] {
+        node.server.call(set("STABLE")).await.expect("closed");
+    }
+    until_even(&daemon).await;
+    daemon.stop().await;
+}
+
+/// `BALLAST_TEST_KILLS` asks for more than three kills, `BALLAST_TEST_SEED` for others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_moment_it_closes_its_slots_at_the_next_start_and_nothing_is_lost() {
+    let _turn = turn().await;
+    let number = |name: &str, default: u64| env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let (kills, seed) = (number("BALLAST_TEST_KILLS", 3), number("BALLAST_TEST_SEED", 1));
+    println!("{kills} kills, seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let cluster = uneven().await;
+    let (client, keys) = filled(&cluster, 20_000).await;
+    let load = Load::start(
+        client.clone(),
+        keys.clone(),
+        &LoadSettings { rate: 500.0, writes: 0.5, ..LoadSettings::default() },
+    );
+    let home = Home::new(cluster.addresses()[0].clone(), &Settings::default());
+    let mut found_open = 0;
+    for kill in 0..kills {
+        let protocol = if kill % 2 == 0 { "classic" } else { "auto" };
+        home.configure(&Settings { protocol, pace: "gentle", ..Settings::default() });
+        let daemon = home.start().await;
+        until_moving(&daemon).await;
+        // The moment is the point of this pause: anywhere in a migration.
+        sleep(Duration::from_micros(random.random_range(0..400_000))).await;
+        daemon.kill9().await;
+        let open = cluster.open_slots().await.expect("all answer").len();
+        println!("kill {kill}, {protocol}: {open} flags stand open");
+        found_open += open;
+
+        home.configure(&Settings { mode: "dry-run", ..Settings::default() });
+        let daemon = home.start().await;
+        daemon.next_cycle().await;
+        assert_eq!(cluster.open_slots().await.expect("all answer"), [], "after kill {kill}:\n{}", daemon.log());
+        daemon.stop().await;
+    }
+    println!("{found_open} flags stood open after the kills");
+    home.configure(&Settings::default());
+    let daemon = home.start().await;
+    until_even(&daemon).await;
+    daemon.stop().await;
+
+    let report = load.stop().await;
+    assert_eq!((report.failed, report.stale), (0, 0), "{report:?}");
+    let verification = verify(&client, &keys).await.expect("every key is read");
+    assert_eq!(verification.lost, 0, "{verification:?}");
+    let placement = find_duplicates(&client, &keys).await.expect("all answer");
+    assert_eq!(placement.single, 20_000, "{placement:?}");
+}
+
+async fn uneven() -> LocalCluster {
+    start(builder()).await
+}
+
+fn builder() -> Result<Builder, LabError> {
+    let slots = UNEVEN.map(|slots| slots.parse::<SlotSet>().expect("slots")).to_vec();
+    LocalCluster::of(Kind::Valkey91).map(|builder| builder.slots(slots))
+}
+
+async fn filled(cluster: &LocalCluster, count: usize) -> (Arc<Client>, Arc<KeySpace>) {
+    let client = Client::connect(&cluster.addresses(), None).await.expect("the cluster answers");
+    let keys = KeySpace::new(count, 1, SlotSet::default());
+    keys.fill(&client).await.expect("the cluster takes writes");
+    (Arc::new(client), Arc::new(keys))
+}
+
+async fn until_even(daemon: &Daemon<'_>) {
+    let even = |status: &Value| slots(status).iter().all(|count| EVEN.contains(count)).then_some(());
+    daemon
+        .until("the slots are even", |status| {
+            even(status).filter(|()| status["nodes"].as_array().is_some_and(|nodes| nodes.len() == 3))
+        })
+        .await;
+}
+
+/// Waits until slots are being moved, and more are to come.
+async fn until_moving(daemon: &Daemon<'_>) {
+    daemon
+        .until("slots are being moved", |status| {
+            status["migrations"].as_array().filter(|running| !running.is_empty()).map(drop)
+        })
+        .await;
+}
+
+/// Slots by node as the daemon sees them, most first.
+fn slots(status: &Value) -> Vec<u64> {
+    let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
+    let mut counts: Vec<u64> = nodes.iter().filter_map(|node| node["slots"].as_u64()).collect();
+    counts.sort_unstable_by(|one, other| other.cmp(one));
+    counts
+}
+
+/// Slots by node as the servers see them, fewest first.
+async fn slot_counts(cluster: &LocalCluster) -> Vec<usize> {
+    let mut counts: Vec<usize> = cluster.view().await.expect("answers").iter().map(|node| node.slots.len()).collect();
+    counts.sort_unstable();
+    counts
+}
+
+fn digest_of_last_plan(status: &Value) -> Option<String> {
+    let last = &status["last_cycle"];
+    (last["outcome"] == "planned").then(|| last["policy"]["digest"].as_str().unwrap_or_default().to_owned())
+}

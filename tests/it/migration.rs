@@ -1,0 +1,400 @@
+//! The migration engine on real servers: every kind, both protocols, under writes, cut short at any moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ballast::cluster::live::{Access, LiveCluster};
+use ballast::cluster::{Command, Reply};
+use ballast::guard::{self, ApprovedPlan, Ledger, Limits};
+use ballast::lab::{Kind, LocalCluster, NodeView};
+use ballast::migration::{self, Context, MemoryJournal, Pace, ProtocolChoice, Settings, Stop};
+use ballast::model::{
+    MigrationReport, NodeId, Owners, Plan, PolicyId, Primary, ProposedMove, Replica, SLOT_COUNT, SlotId, SlotSet,
+    Snapshot,
+};
+
+use crate::support::{chain, turn};
+
+/// Keys spread over all slots; a third of them lies on the source.
+const KEYS: usize = 12_000;
+
+#[tokio::test]
+async fn redis_6_2_moves_slots_classically() {
+    moves_a_part_of_a_primary(Kind::Redis62, ProtocolChoice::Auto, "classic").await;
+}
+
+#[tokio::test]
+async fn redis_7_0_moves_slots_classically() {
+    moves_a_part_of_a_primary(Kind::Redis70, ProtocolChoice::Auto, "classic").await;
+}
+
+#[tokio::test]
+async fn valkey_8_0_moves_slots_classically() {
+    moves_a_part_of_a_primary(Kind::Valkey80, ProtocolChoice::Auto, "classic").await;
+}
+
+#[tokio::test]
+async fn valkey_9_1_moves_slots_classically_when_told_to() {
+    moves_a_part_of_a_primary(Kind::Valkey91, ProtocolChoice::Classic, "classic").await;
+}
+
+#[tokio::test]
+async fn valkey_9_1_moves_slots_atomically() {
+    moves_a_part_of_a_primary(Kind::Valkey91, ProtocolChoice::Auto, "atomic").await;
+}
+
+#[tokio::test]
+async fn redis_8_6_moves_slots_atomically() {
+    moves_a_part_of_a_primary(Kind::Redis86, ProtocolChoice::Auto, "atomic").await;
+}
+
+#[tokio::test]
+async fn redis_8_6_moves_slots_classically_when_told_to() {
+    moves_a_part_of_a_primary(Kind::Redis86, ProtocolChoice::Classic, "classic").await;
+}
+
+#[tokio::test]
+async fn a_migration_cut_short_at_any_moment_is_brought_to_its_end() {
+    for (kind, protocol) in [
+        (Kind::Redis70, ProtocolChoice::Classic),
+        (Kind::Valkey91, ProtocolChoice::Classic),
+        (Kind::Valkey91, ProtocolChoice::Auto),
+    ] {
+        let _turn = turn().await;
+        let cluster = start(kind, 0).await;
+        let scene = Scene::new(&cluster, protocol).await;
+        scene.fill().await;
+        for (round, cut_after_ms) in [2, 9, 30].into_iter().enumerate() {
+            let slots = scene.slots_of(0).await.iter().take(300).collect();
+            let (plan, snapshot) = scene.plan(1, &slots).await;
+            let migration = migration::execute(plan, &snapshot, &scene.context);
+            // Dropping the future is what a kill does to it: no step is finished, nothing is tidied up.
+            let cut = tokio::time::timeout(Duration::from_millis(cut_after_ms), migration).await.is_err();
+            let recovery =
+                migration::recover(&cluster.addresses(), &scene.context).await.expect("the journal is readable");
+            assert!(recovery.is_clear(), "{kind:?} {protocol:?} round {round}, cut: {cut}: {recovery:?}");
+            assert_eq!(scene.context.journal.unfinished().expect("readable"), Vec::new());
+            scene.check_settled().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn stray_keys_on_the_target_keep_a_slot_where_it_is() {
+    let _turn = turn().await;
+    let cluster = start(Kind::Redis70, 0).await;
+    let scene = Scene::new(&cluster, ProtocolChoice::Classic).await;
+    scene.fill().await;
+    let slots: SlotSet = scene.slots_of(0).await.iter().take(8).collect();
+    let slot = slots.iter().next().expect("a slot");
+    let (source, target) = (&cluster.nodes[0], &cluster.nodes[1]);
+    // As a migration by hand leaves it: a key on a node that does not own its slot.
+    target
+        .server
+        .call(Command::new("CLUSTER SETSLOT").arg(slot).arg("IMPORTING").arg(&source.id))
+        .await
+        .expect("importing");
+    let key = (0..).map(|n| format!("stray-{n}")).find(|key| SlotId::of_key(key.as_bytes()) == slot).expect("endless");
+    let link = target.server.link().await.expect("a link");
+    let replies =
+        link.call(&[Command::new("ASKING"), Command::new("SET").arg(&key).arg("x")], Duration::from_secs(5)).await;
+    assert!(matches!(replies.as_deref(), Ok([_, Reply::Bytes(ok)]) if ok == b"OK"), "{replies:?}");
+    target.server.call(Command::new("CLUSTER SETSLOT").arg(slot).arg("STABLE")).await.expect("stable");
+
+    let report = scene.migrate(1, &slots).await;
+    assert_eq!(report.moved.len(), 7);
+    assert!(
+        matches!(&report.stayed[..], [(stayed, reason)] if *stayed == slot && reason.contains("stray")),
+        "{report:?}"
+    );
+    assert_eq!(cluster.open_slots().await.expect("asked"), Vec::new());
+}
+
+#[tokio::test]
+async fn foreign_open_slots_are_named_and_left_alone() {
+    let _turn = turn().await;
+    let cluster = start(Kind::Valkey91, 0).await;
+    let scene = Scene::new(&cluster, ProtocolChoice::Auto).await;
+    let slot = scene.slots_of(0).await.iter().next().expect("a slot");
+    let opened = Command::new("CLUSTER SETSLOT").arg(slot).arg("MIGRATING").arg(&cluster.nodes[1].id);
+    cluster.nodes[0].server.call(opened).await.expect("migrating");
+    let recovery = migration::recover(&cluster.addresses(), &scene.context).await.expect("the journal is readable");
+    assert_eq!(recovery.foreign.iter().map(|foreign| foreign.open.slot).collect::<Vec<_>>(), vec![slot]);
+    assert_eq!(cluster.open_slots().await.expect("asked").len(), 1, "it is not ours to close");
+
+    let report = scene.migrate(1, &[slot].into_iter().collect()).await;
+    assert!(report.moved.is_empty() && report.stayed[0].1.contains("open"), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_target_without_room_gets_nothing_and_nothing_stays_open() {
+    let _turn = turn().await;
+    let cluster = start(Kind::Redis70, 0).await;
+    let scene = Scene::new(&cluster, ProtocolChoice::Classic).await;
+    scene.fill().await;
+    let full = Command::new("CONFIG SET maxmemory 1mb maxmemory-policy noeviction");
+    cluster.nodes[1].server.call(full).await.expect("set");
+    let slots: SlotSet = scene.slots_of(0).await.iter().take(40).collect();
+    let report = scene.migrate(1, &slots).await;
+    // Slots without keys need no room.
+    assert!(report.stayed.len() > 5, "{report:?}");
+    assert!(
+        report.stayed.iter().all(|(_, reason)| reason.contains("OOM")),
+        "the server's reason is passed on: {report:?}"
+    );
+    assert_eq!(report.keys, 0);
+    scene.check_settled().await;
+}
+
+async fn moves_a_part_of_a_primary(kind: Kind, protocol: ProtocolChoice, expected: &str) {
+    let _turn = turn().await;
+    let cluster = start(kind, 1).await;
+    let scene = Scene::new(&cluster, protocol).await;
+    scene.fill().await;
+    let slots: SlotSet = scene.slots_of(0).await.iter().take(500).collect();
+
+    let (stop, writer) = scene.write_meanwhile(slots.clone());
+    let report = scene.migrate(1, &slots).await;
+    stop.store(true, Ordering::Relaxed);
+    let written = writer.await.expect("the writer ends");
+
+    assert_eq!((report.protocol.as_str(), &report.moved), (expected, &slots), "{:?}", report.stayed);
+    assert!(report.keys > 100 || expected == "atomic", "{report:?}");
+    scene.check_settled().await;
+    scene.check_values(&written).await;
+    assert_eq!(scene.context.journal.unfinished().expect("readable"), Vec::new());
+}
+
+async fn start(kind: Kind, replicas: usize) -> LocalCluster {
+    let started = match LocalCluster::of(kind) {
+        Ok(builder) => builder.replicas(replicas).start().await,
+        Err(error) => Err(error),
+    };
+    started.unwrap_or_else(|error| panic!("{}", chain(&error)))
+}
+
+/// A cluster with keys, and what it takes to migrate in it.
+struct Scene<'a> {
+    cluster: &'a LocalCluster,
+    context: Context,
+}
+
+impl<'a> Scene<'a> {
+    async fn new(cluster: &'a LocalCluster, protocol: ProtocolChoice) -> Self {
+        let context = Context {
+            cluster: Arc::new(LiveCluster::new(Access::default())),
+            journal: Arc::new(MemoryJournal::default()),
+            settings: Settings { protocol, pace: Pace::Default, settle_deadline_s: 5, ..Settings::default() },
+            progress: Arc::new(|_| {}),
+            stop: Stop::never(),
+        };
+        Self { cluster, context }
+    }
+
+    /// Puts every key where it belongs.
+    async fn fill(&self) {
+        let view = self.cluster.view().await.expect("a view");
+        for node in self.cluster.nodes.iter().filter(|node| node.follows.is_none()) {
+            let slots = &view.iter().find(|seen| seen.id == node.id).expect("known").slots;
+            let mine = (0..KEYS).filter(|n| slots.contains(SlotId::of_key(key(*n).as_bytes())));
+            let commands: Vec<Command> = mine.map(|n| Command::new("SET").arg(key(n)).arg("first")).collect();
+            let link = node.server.link().await.expect("a link");
+            for batch in commands.chunks(1000) {
+                let replies = link.call(batch, Duration::from_secs(10)).await.expect("replies");
+                assert!(replies.iter().all(|reply| !matches!(reply, Reply::Error(_))));
+            }
+        }
+    }
+
+    async fn slots_of(&self, place: usize) -> SlotSet {
+        let view = self.cluster.nodes[place].view().await.expect("a view");
+        view.into_iter().find(|node| node.id == self.cluster.nodes[place].id).expect("itself").slots
+    }
+
+    async fn migrate(&self, to: usize, slots: &SlotSet) -> MigrationReport {
+        let (plan, snapshot) = self.plan(to, slots).await;
+        let mut reports = migration::execute(plan, &snapshot, &self.context).await;
+        let mut whole = reports.remove(0);
+        for part in reports {
+            whole.moved = whole.moved.iter().chain(&part.moved).collect();
+            whole.stayed.extend(part.stayed);
+            whole.keys += part.keys;
+        }
+        whole
+    }
+
+    /// A plan that went through the guard, as every plan has to.
+    async fn plan(&self, to: usize, slots: &SlotSet) -> (ApprovedPlan, Snapshot) {
+        let snapshot = self.snapshot().await;
+        let place = |place: usize| snapshot.index_of(&self.cluster.nodes[place].id).expect("a primary");
+        let moves =
+            slots.iter().map(|slot| ProposedMove { slot: slot.number(), target: place(to), reason: "test".into() });
+        let plan = Plan {
+            policy: PolicyId { name: "test".into(), version: "0".into(), digest: String::new() },
+            generation: snapshot.generation,
+            moves: moves.collect(),
+            summary: String::new(),
+            gauges: Vec::new(),
+        };
+        // The guard's own tests show it refusing open slots; here the engine must.
+        let ledger = Ledger::default();
+        let verdict = guard::review(&plan, &snapshot, &Limits::default().for_one_shot(), &ledger, now_ms());
+        assert_eq!(verdict.refusals, Vec::new());
+        (verdict.approved, snapshot)
+    }
+
+    async fn snapshot(&self) -> Snapshot {
+        let view = self.cluster.view().await.expect("a view");
+        let mut primaries: Vec<Primary> = self
+            .cluster
+            .nodes
+            .iter()
+            .filter(|node| node.follows.is_none())
+            .map(|node| Primary {
+                id: node.id.clone(),
+                address: node.server.address(),
+                version: String::new(),
+                zone: String::new(),
+                tags: Vec::new(),
+                config_epoch: 0,
+            })
+            .collect();
+        primaries.sort_by(|a, b| a.id.cmp(&b.id));
+        let place = |id: &NodeId| {
+            primaries.iter().position(|primary| primary.id == *id).and_then(|place| u32::try_from(place).ok())
+        };
+        let mut owners = vec![u32::MAX; SLOT_COUNT];
+        for seen in &view {
+            for slot in &seen.slots {
+                owners[slot.index()] = place(&seen.id).expect("a primary");
+            }
+        }
+        let replicas = self.cluster.nodes.iter().filter_map(|replica| {
+            let of = place(&self.cluster.nodes[replica.follows?].id);
+            let address = replica.server.address();
+            Some(Replica { id: replica.id.clone(), address, of, online: true, version: String::new() })
+        });
+        Snapshot {
+            generation: 1,
+            taken_at_ms: now_ms(),
+            window_s: 10,
+            replicas: replicas.collect(),
+            primaries,
+            owners: Owners::new(owners),
+            slot_columns: BTreeMap::new(),
+            node_columns: BTreeMap::new(),
+            metrics: Vec::new(),
+            open_slots: Vec::new(),
+            atomic_jobs: Vec::new(),
+            in_flight: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Writes to keys of `slots` for as long as it is not told to stop, as a client does: it follows MOVED and ASK.
+    /// What it returns was acknowledged.
+    fn write_meanwhile(&self, slots: SlotSet) -> (Arc<AtomicBool>, tokio::task::JoinHandle<BTreeMap<String, String>>) {
+        let stop = Arc::new(AtomicBool::new(false));
+        let nodes: Vec<_> = self.cluster.nodes.iter().map(|node| node.server.address()).collect();
+        let asked = stop.clone();
+        let task = tokio::spawn(async move {
+            let live = LiveCluster::new(Access::default());
+            let mut acknowledged = BTreeMap::new();
+            let keys: Vec<String> =
+                (0..KEYS).map(key).filter(|key| slots.contains(SlotId::of_key(key.as_bytes()))).collect();
+            let mut home: BTreeMap<SlotId, usize> = BTreeMap::new();
+            for round in 0.. {
+                for key in &keys {
+                    if asked.load(Ordering::Relaxed) {
+                        return acknowledged;
+                    }
+                    let value = format!("written-{round}");
+                    if write(&live, &nodes, &mut home, key, &value).await {
+                        acknowledged.insert(key.clone(), value);
+                    }
+                }
+            }
+            acknowledged
+        });
+        (stop, task)
+    }
+
+    /// No slot is open, every slot has one owner, all agree, and every key is on its owner and nowhere else.
+    async fn check_settled(&self) {
+        self.cluster.wait_until_agreed().await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        assert_eq!(self.cluster.open_slots().await.expect("asked"), Vec::new());
+        let mut seen = BTreeSet::new();
+        let view = self.cluster.view().await.expect("a view");
+        for node in self.cluster.nodes.iter().filter(|node| node.follows.is_none()) {
+            let Ok(Reply::List(keys)) = node.server.call(Command::new("KEYS *")).await else { panic!("a list") };
+            for key in keys {
+                let key = key.text().expect("a key");
+                assert_eq!(owner(&view, &key), Some(&node.id), "{key} is astray");
+                assert!(seen.insert(key.clone()), "{key} is on two nodes");
+            }
+        }
+        let missing = (0..KEYS).filter(|n| !seen.contains(&key(*n))).count();
+        assert_eq!(missing, 0, "keys are gone");
+    }
+
+    async fn check_values(&self, written: &BTreeMap<String, String>) {
+        assert!(written.len() > 10, "the writer wrote");
+        let view = self.cluster.view().await.expect("a view");
+        for (key, value) in written {
+            let node = self.cluster.nodes.iter().find(|node| Some(&node.id) == owner(&view, key)).expect("ours");
+            assert_eq!(&node.server.text(Command::new("GET").arg(key)).await.expect("a value"), value, "{key}");
+        }
+    }
+}
+
+/// One write, as a cluster client makes it. Whether it was acknowledged.
+async fn write(
+    live: &LiveCluster,
+    nodes: &[ballast::model::Address],
+    home: &mut BTreeMap<SlotId, usize>,
+    key: &str,
+    value: &str,
+) -> bool {
+    use ballast::cluster::{Cluster, Lane};
+    let slot = SlotId::of_key(key.as_bytes());
+    let mut asking = false;
+    let mut place = *home.entry(slot).or_insert(0);
+    for _ in 0..50 {
+        let set = Command::new("SET").arg(key).arg(value);
+        let commands = if asking { vec![Command::new("ASKING"), set] } else { vec![set] };
+        let Ok(mut replies) = live.call(&nodes[place], Lane::Control, &commands, Duration::from_secs(5)).await else {
+            return false;
+        };
+        match replies.pop() {
+            Some(Reply::Error(error)) if error.code == "MOVED" || error.code == "ASK" => {
+                let to = error.message.rsplit(' ').next().unwrap_or_default();
+                place = nodes.iter().position(|node| node.to_string() == to).expect("one of ours");
+                asking = error.code == "ASK";
+                if !asking {
+                    home.insert(slot, place);
+                }
+            }
+            Some(Reply::Error(error)) if error.code == "TRYAGAIN" || error.code == "CLUSTERDOWN" => {}
+            Some(Reply::Bytes(_)) => return true,
+            other => panic!("SET was answered {other:?}"),
+        }
+    }
+    panic!("{key} was redirected fifty times");
+}
+
+fn owner<'a>(view: &'a [NodeView], key: &str) -> Option<&'a NodeId> {
+    let slot = SlotId::of_key(key.as_bytes());
+    view.iter().find(|node| node.slots.contains(slot)).map(|node| &node.id)
+}
+
+fn key(n: usize) -> String {
+    format!("key:{n}")
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).expect("this century"))
+}

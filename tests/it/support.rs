@@ -1,0 +1,47 @@
+//! What the stories share.
+
+use std::time::Duration;
+
+use ballast::lab::{Builder, LabError, LocalCluster};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, sleep};
+
+/// Two: a cluster keeps a core busy while it forms, and the machines that run the tests have two.
+static TURNS: Semaphore = Semaphore::const_new(2);
+
+/// Waits for a turn at running servers; keep what it returns for as long as they run.
+pub(crate) async fn turn() -> SemaphorePermit<'static> {
+    TURNS.acquire().await.expect("nobody closes it")
+}
+
+/// Starts a cluster, or panics with what kept it from starting.
+pub(crate) async fn start(builder: Result<Builder, LabError>) -> LocalCluster {
+    let started = match builder {
+        Ok(builder) => builder.start().await,
+        Err(error) => Err(error),
+    };
+    started.unwrap_or_else(|error| panic!("{}", chain(&error)))
+}
+
+/// Asks `look` until it finds something; panics with `what` when it has not within `patience`.
+pub(crate) async fn eventually<T>(what: &str, patience: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {patience:?} in vain until {what}");
+        sleep(Duration::from_millis(25)).await;
+    }
+}
+
+/// The error and its causes, as `telemetry::chain` prints them.
+pub(crate) fn chain(error: &LabError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
