@@ -53,6 +53,9 @@ pub(super) async fn settle(intent: &Intent, addresses: &[Address], collided: Slo
     let mut collided: BTreeSet<SlotId> = collided.iter().collect();
     let mut reasons: BTreeMap<SlotId, String> = BTreeMap::new();
     let mut keys = 0;
+    // What was begun classically goes on classically, over every database: that both ends could do it atomically says
+    // nothing of the keys on the way.
+    let choice = if intent.protocol == "atomic" { ProtocolChoice::Auto } else { ProtocolChoice::Classic };
     loop {
         let views = look(addresses, context).await;
         let jobs = if intent.protocol == "atomic" { jobs_of(intent, &views, context).await } else { Jobs::None };
@@ -91,7 +94,7 @@ pub(super) async fn settle(intent: &Intent, addresses: &[Address], collided: Slo
                 slots: slots.iter().copied().collect(),
                 ..intent.clone()
             };
-            let machine = match route_of(&source, &target, &views, context).await {
+            let machine = match route_of((&source, &target), choice, &views, context).await {
                 Ok(route) => Machine::new(&part, route, context, copies),
                 Err(objection) => {
                     reasons.extend(slots.into_iter().map(|slot| (slot, objection.clone())));
@@ -127,7 +130,12 @@ async fn close_flags(moved: &[(SlotId, NodeId)], views: &[View], context: &Conte
 }
 
 /// The way between two primaries, by what they say now.
-async fn route_of(source: &NodeId, target: &NodeId, views: &[View], context: &Context) -> Result<Route, String> {
+async fn route_of(
+    (source, target): (&NodeId, &NodeId),
+    choice: ProtocolChoice,
+    views: &[View],
+    context: &Context,
+) -> Result<Route, String> {
     let view_of = |id: &NodeId| views.iter().find(|view| view.itself().is_some_and(|node| node.id == *id));
     let (Some(from), Some(to)) = (view_of(source), view_of(target)) else {
         return Err("it cannot be asked".to_owned());
@@ -142,7 +150,7 @@ async fn route_of(source: &NodeId, target: &NodeId, views: &[View], context: &Co
         itself.is_some_and(|node| node.role == crate::model::Role::Primary && node.id != *source && node.id != *target)
     });
     let others = others.map(|view| view.address.clone()).collect();
-    survey::route((from, to), (can_from.as_ref(), can_to.as_ref()), ProtocolChoice::Auto, others, None)
+    survey::route((from, to), (can_from.as_ref(), can_to.as_ref()), choice, others, None)
 }
 
 /// Whether a server still works on an atomic migration of any slot of `intent`. Each end has to be heard.

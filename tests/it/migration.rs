@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ballast::cluster::live::{Access, LiveCluster};
 use ballast::cluster::{Command, Reply};
 use ballast::guard::{self, ApprovedPlan, Ledger, Limits};
-use ballast::lab::{Kind, LocalCluster, NodeView};
+use ballast::lab::{Kind, Link, LocalCluster, Node, NodeView, ServerSettings};
 use ballast::migration::{self, Context, MemoryJournal, Pace, ProtocolChoice, Settings, Stop};
 use ballast::model::{
     MigrationReport, NodeId, Owners, Plan, PolicyId, Primary, ProposedMove, Replica, SLOT_COUNT, SlotId, SlotSet,
@@ -79,6 +79,32 @@ async fn a_migration_cut_short_at_any_moment_is_brought_to_its_end() {
             scene.check_settled().await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_classic_migration_that_is_taken_up_again_empties_every_database() {
+    let _turn = turn().await;
+    let more = vec![vec!["cluster-databases".to_owned(), "2".to_owned()]];
+    let settings = ServerSettings { more, ..ServerSettings::default() };
+    let cluster = LocalCluster::of(Kind::Valkey91).expect("fetched").settings(settings).start().await;
+    let cluster = cluster.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let scene = Scene { databases: 2, ..Scene::new(&cluster, ProtocolChoice::Classic).await };
+    scene.fill().await;
+    // At first the daemon was told to do it classically; the one that takes it up is free to choose.
+    let auto = Settings { protocol: ProtocolChoice::Auto, ..scene.context.settings };
+    let successor = Context { settings: auto, ..scene.context.clone() };
+    let mut cut = 0;
+    for cut_after_ms in [4, 8, 12, 20, 40] {
+        let slots = scene.slots_of(0).await.iter().take(300).collect();
+        let (plan, snapshot) = scene.plan(1, &slots).await;
+        let migration = migration::execute(plan, &snapshot, &scene.context);
+        drop(tokio::time::timeout(Duration::from_millis(cut_after_ms), migration).await);
+        cut += usize::from(!cluster.open_slots().await.expect("asked").is_empty());
+        let recovery = migration::recover(&cluster.addresses(), &successor).await.expect("the journal is readable");
+        assert!(recovery.is_clear(), "{recovery:?}");
+        scene.check_settled().await;
+    }
+    assert!(cut > 0, "something was left to take up");
 }
 
 #[tokio::test]
@@ -179,6 +205,8 @@ async fn start(kind: Kind, replicas: usize) -> LocalCluster {
 struct Scene<'a> {
     cluster: &'a LocalCluster,
     context: Context,
+    /// Every one of them holds the same keys.
+    databases: u32,
 }
 
 impl<'a> Scene<'a> {
@@ -190,7 +218,7 @@ impl<'a> Scene<'a> {
             progress: Arc::new(|_| {}),
             stop: Stop::never(),
         };
-        Self { cluster, context }
+        Self { cluster, context, databases: 1 }
     }
 
     /// Puts every key where it belongs.
@@ -200,10 +228,12 @@ impl<'a> Scene<'a> {
             let slots = &view.iter().find(|seen| seen.id == node.id).expect("known").slots;
             let mine = (0..KEYS).filter(|n| slots.contains(SlotId::of_key(key(*n).as_bytes())));
             let commands: Vec<Command> = mine.map(|n| Command::new("SET").arg(key(n)).arg("first")).collect();
-            let link = node.server.link().await.expect("a link");
-            for batch in commands.chunks(1000) {
-                let replies = link.call(batch, Duration::from_secs(10)).await.expect("replies");
-                assert!(replies.iter().all(|reply| !matches!(reply, Reply::Error(_))));
+            for database in 0..self.databases {
+                let link = link_to(node, database).await;
+                for batch in commands.chunks(1000) {
+                    let replies = link.call(batch, Duration::from_secs(10)).await.expect("replies");
+                    assert!(replies.iter().all(|reply| !matches!(reply, Reply::Error(_))));
+                }
             }
         }
     }
@@ -325,18 +355,22 @@ impl<'a> Scene<'a> {
     async fn check_settled(&self) {
         self.cluster.wait_until_agreed().await.unwrap_or_else(|error| panic!("{}", chain(&error)));
         assert_eq!(self.cluster.open_slots().await.expect("asked"), Vec::new());
-        let mut seen = BTreeSet::new();
         let view = self.cluster.view().await.expect("a view");
-        for node in self.cluster.nodes.iter().filter(|node| node.follows.is_none()) {
-            let Ok(Reply::List(keys)) = node.server.call(Command::new("KEYS *")).await else { panic!("a list") };
-            for key in keys {
-                let key = key.text().expect("a key");
-                assert_eq!(owner(&view, &key), Some(&node.id), "{key} is astray");
-                assert!(seen.insert(key.clone()), "{key} is on two nodes");
+        for database in 0..self.databases {
+            let mut seen = BTreeSet::new();
+            for node in self.cluster.nodes.iter().filter(|node| node.follows.is_none()) {
+                let replies =
+                    link_to(node, database).await.call(&[Command::new("KEYS *")], Duration::from_secs(5)).await;
+                let Ok([Reply::List(keys)]) = replies.as_deref() else { panic!("a list, not {replies:?}") };
+                for key in keys {
+                    let key = key.clone().text().expect("a key");
+                    assert_eq!(owner(&view, &key), Some(&node.id), "{key} is astray");
+                    assert!(seen.insert(key.clone()), "{key} is on two nodes");
+                }
             }
+            let missing = (0..KEYS).filter(|n| !seen.contains(&key(*n))).count();
+            assert_eq!(missing, 0, "keys of database {database} are gone");
         }
-        let missing = (0..KEYS).filter(|n| !seen.contains(&key(*n))).count();
-        assert_eq!(missing, 0, "keys are gone");
     }
 
     async fn check_values(&self, written: &BTreeMap<String, String>) {
@@ -347,6 +381,16 @@ impl<'a> Scene<'a> {
             assert_eq!(&node.server.text(Command::new("GET").arg(key)).await.expect("a value"), value, "{key}");
         }
     }
+}
+
+/// A connection that speaks to one database of a node.
+async fn link_to(node: &Node, database: u32) -> Link {
+    let link = node.server.link().await.expect("a link");
+    if database > 0 {
+        let replies = link.call(&[Command::new("SELECT").arg(database)], Duration::from_secs(5)).await;
+        assert!(matches!(replies.as_deref(), Ok([Reply::Bytes(ok)]) if ok == b"OK"), "{replies:?}");
+    }
+    link
 }
 
 /// One write, as a cluster client makes it. Whether it was acknowledged.
