@@ -8,6 +8,8 @@
 //! A floor set by one giant slot says little about the other nodes. So [`Levels`] goes on: each slot above a node's
 //! fair share gets a node to itself, and the rest is judged by a level of its own.
 
+use std::cmp::Reverse;
+
 use serde::{Deserialize, Serialize};
 
 use crate::problem::{Duty, Problem, Resource};
@@ -47,7 +49,12 @@ pub enum FloorCause {
 /// 1 is perfectly even; it is also the answer when there is no load or no node counts.
 #[must_use]
 pub fn floor(problem: &Problem, resource: &Resource) -> (f64, FloorCause) {
-    Levels::of(problem, &Shares::of(problem, resource), &[]).least()
+    let shares = Shares::of(problem, resource);
+    let mut levels = Levels::unknown(problem);
+    if !shares.is_empty() {
+        levels.bound(problem, &shares);
+    }
+    levels.least()
 }
 
 /// Loads and capacities as shares of their totals, so that a height (load ÷ capacity) of 1 is the mean utilisation.
@@ -85,17 +92,18 @@ impl Shares {
             resource.capacity.iter().map(|capacity| capacity / room.max(f64::MIN_POSITIVE)).collect();
         let mut current = vec![0.0; problem.nodes.len()];
         let mut pinned = vec![0.0; problem.nodes.len()];
-        let mut sorted: Vec<u16> = Vec::new();
+        // Positive floats are in the order of their bits, which sort faster than they compare.
+        let mut sorted: Vec<(Reverse<u64>, u16)> = Vec::new();
         for (slot, load) in (0..).zip(&load).filter(|(_, load)| **load > 0.0) {
             let owner = problem.owners[usize::from(slot)] as usize;
             current[owner] += load / capacity[owner];
             if !problem.movable(usize::from(slot)) {
                 pinned[owner] += load / capacity[owner];
             }
-            sorted.push(slot);
+            sorted.push((Reverse(load.to_bits()), slot));
         }
-        let size = |slot: u16| load[usize::from(slot)];
-        sorted.sort_unstable_by(|one, other| size(*other).total_cmp(&size(*one)).then(one.cmp(other)));
+        sorted.sort_unstable();
+        let sorted = sorted.into_iter().map(|(_, slot)| slot).collect();
         Self { total, room, load, capacity, current, pinned, sorted }
     }
 
@@ -121,12 +129,17 @@ pub(crate) struct Levels {
 impl Levels {
     /// `housed` are giants of other resources and their nodes: a giant of several is best in one place.
     pub(crate) fn of(problem: &Problem, shares: &Shares, housed: &[(u16, u32)]) -> Self {
-        let fixed = vec![None; problem.nodes.len()];
-        let mut levels = Self { mean: 1.0, rest: 1.0, fixed, giants: Vec::new(), bounds: Vec::new() };
+        let mut levels = Self::unknown(problem);
         if !shares.is_empty() {
-            levels.settle(problem, shares, housed);
+            let level = levels.bound(problem, shares);
+            levels.settle(problem, shares, housed, level);
         }
         levels
+    }
+
+    fn unknown(problem: &Problem) -> Self {
+        let fixed = vec![None; problem.nodes.len()];
+        Self { mean: 1.0, rest: 1.0, fixed, giants: Vec::new(), bounds: Vec::new() }
     }
 
     /// The largest bound.
@@ -135,11 +148,11 @@ impl Levels {
         self.bounds.iter().fold(capacity, |best, bound| if bound.0 > best.0 + EPSILON { bound.clone() } else { best })
     }
 
-    /// Takes out what cannot be at the level of the rest, until the level stands; notes the bounds on the way.
-    fn settle(&mut self, problem: &Problem, shares: &Shares, housed: &[(u16, u32)]) {
+    /// Notes the bounds. Returns the level of the nodes that are not held.
+    fn bound(&mut self, problem: &Problem, shares: &Shares) -> Water {
         let mut level = Water { load: 1.0, room: 1.0 };
         self.hold(problem, shares, &mut level);
-        let counted: Vec<usize> = (0..problem.nodes.len()).filter(|node| problem.nodes[*node].counts()).collect();
+        let counted = counted(problem);
         let held = counted.iter().filter_map(|node| Some((self.fixed[*node]?, *node)));
         if let Some((height, node)) = held.max_by(|one, other| one.0.total_cmp(&other.0)) {
             let node = u32::try_from(node).unwrap_or(NO_OWNER);
@@ -153,6 +166,11 @@ impl Levels {
         if let Some((height, count)) = pigeons(shares, &shares.sorted, &counted) {
             self.bounds.push((height, FloorCause::LargeSlots { count }));
         }
+        level
+    }
+
+    /// Takes out what cannot be at the level of the rest, until the level stands.
+    fn settle(&mut self, problem: &Problem, shares: &Shares, housed: &[(u16, u32)], mut level: Water) {
         loop {
             let before = self.giants.len();
             self.house_giants(problem, shares, housed, &mut level);
@@ -161,7 +179,7 @@ impl Levels {
             }
             self.hold(problem, shares, &mut level);
         }
-        let free: Vec<usize> = counted.into_iter().filter(|node| self.fixed[*node].is_none()).collect();
+        let free: Vec<usize> = counted(problem).into_iter().filter(|node| self.fixed[*node].is_none()).collect();
         let houses = |node: usize| self.giants.iter().any(|(_, house)| *house as usize == node);
         // What lies on a node that is held may stay there.
         let ordinary = |slot: &u16| {
@@ -234,6 +252,11 @@ impl Levels {
         let stays = free(&home) && best.is_none_or(|best| room(home) * 1.05 >= room(best));
         if stays { Some(home) } else { best }
     }
+}
+
+/// The nodes that count.
+fn counted(problem: &Problem) -> Vec<usize> {
+    (0..problem.nodes.len()).filter(|node| problem.nodes[*node].counts()).collect()
 }
 
 /// L3: of the k·N+1 largest slots some node holds k+1, at best the smallest of them; and how many slots prove it.

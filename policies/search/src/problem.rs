@@ -215,15 +215,35 @@ fn column(view: &View, name: &str) -> Option<Vec<f64>> {
 ///
 /// One command that was held up looks like a hot slot for a while; a load that has really changed stays changed until
 /// its variance has settled, and is believed then.
-fn rate(view: &View, goals: &Goals, name: &str) -> Option<Vec<f64>> {
-    let mut rates = column(view, name)?;
+fn rate(view: &View, goals: &Goals, owners: &[u32], name: &str) -> Option<Vec<f64>> {
+    let fast = column(view, name)?;
     let slow = column(view, &format!("{name}/slow"));
     let variance = column(view, &format!("{name}/variance"));
-    for ((fast, slow), variance) in rates.iter_mut().zip(slow.iter().flatten()).zip(variance.iter().flatten()) {
-        let noise = goals.sigmas * (variance * goals.variance_factor).sqrt();
-        if (*fast - slow).abs() <= noise {
-            *fast = *slow;
+    let (Some(slow), Some(variance)) = (slow, variance) else { return Some(fast) };
+    let beyond_noise = |fast: f64, slow: f64, variance: f64| {
+        (fast - slow).abs() > goals.sigmas * (variance * goals.variance_factor).sqrt()
+    };
+    let known = fast.iter().zip(&slow).zip(&variance);
+    let mut rates: Vec<f64> = known
+        .map(|((fast, slow), variance)| if beyond_noise(*fast, *slow, *variance) { *fast } else { *slow })
+        .collect();
+    // What is noise in a slot need not be noise in the sum over a node. Slots are chosen to move for what they seemed to
+    // carry, and those that seemed to carry most were partly lucky: where they went, there is less load than planned,
+    // and where they came from, more (the winner's curse). The node's own sum tells long before each slot's mean does.
+    let mut sums = vec![[0.0; 3]; view.nodes.len()];
+    for (slot, owner) in owners.iter().enumerate() {
+        if let Some(sums) = sums.get_mut(*owner as usize) {
+            let of_slot = [fast[slot], rates[slot], variance[slot]];
+            sums.iter_mut().zip(of_slot).for_each(|(sum, value)| *sum += value);
         }
+    }
+    let correction = |[measured, expected, variance]: &[f64; 3]| {
+        let surprised = *expected > 0.0 && beyond_noise(*measured, *expected, *variance);
+        if surprised { measured / expected } else { 1.0 }
+    };
+    let corrections: Vec<f64> = sums.iter().map(correction).collect();
+    for (rate, owner) in rates.iter_mut().zip(owners) {
+        *rate *= corrections.get(*owner as usize).unwrap_or(&1.0);
     }
     Some(rates)
 }
@@ -235,22 +255,22 @@ fn sum(one: Option<Vec<f64>>, other: Option<Vec<f64>>) -> Option<Vec<f64>> {
     }
 }
 
-fn loads(view: &View, goals: &Goals, name: &str) -> (Option<Vec<f64>>, Option<Vec<f64>>) {
+fn loads(view: &View, goals: &Goals, owners: &[u32], name: &str) -> (Option<Vec<f64>>, Option<Vec<f64>>) {
     match name {
-        "cpu" => (rate(view, goals, "cpu-usec"), column(view, "cpu-usec/variance")),
+        "cpu" => (rate(view, goals, owners, "cpu-usec"), column(view, "cpu-usec/variance")),
         "memory" => (column(view, "bytes").or_else(|| column(view, "keys")), None),
         "network" => (
-            sum(rate(view, goals, "net-in"), rate(view, goals, "net-out")),
+            sum(rate(view, goals, owners, "net-in"), rate(view, goals, owners, "net-out")),
             sum(column(view, "net-in/variance"), column(view, "net-out/variance")),
         ),
         "slots" => (Some(vec![1.0; view.owners.len()]), None),
-        name => (rate(view, goals, name), column(view, &format!("{name}/variance"))),
+        name => (rate(view, goals, owners, name), column(view, &format!("{name}/variance"))),
     }
 }
 
 fn resource(view: &View, goals: &Goals, nodes: &[Node], owners: &[u32], goal: &ResourceGoal) -> Option<Resource> {
     let weights = weights(view);
-    let (loads, variance) = loads(view, goals, &goal.name);
+    let (loads, variance) = loads(view, goals, owners, &goal.name);
     let loads = loads?;
     // A node of weight zero is drained; it needs some capacity only to be no division by zero.
     let relative: Vec<f64> = weights.iter().map(|weight| if *weight > 0.0 { *weight } else { 1.0 }).collect();

@@ -222,6 +222,20 @@ fn one_held_up_command_is_no_load_and_a_lasting_change_is() {
 }
 
 #[test]
+fn a_node_that_carries_less_than_its_slots_promised_is_seen_at_once() {
+    // The first node's slots were chosen for loads that were half luck; what they carry now is within the noise of each.
+    let now: Vec<f64> = (0..400).map(|slot| if slot < 100 { 0.5 } else { 1.0 }).collect();
+    let imbalance = |variance: f64| {
+        let cluster = cluster(4, &now).column("load/slow", vec![1.0; 400]);
+        let problem = cluster.column("load/variance", vec![variance; 400]).problem();
+        problem.imbalance_of(&problem.resources[0], &problem.owners)
+    };
+    // Loads of 0.5, 1, 1, 1 are 8/7 of their mean.
+    assert!((imbalance(0.5) - 8.0 / 7.0).abs() < 1e-9, "a slot's noise is 0.72, a node's 7.2 of 100");
+    assert!((imbalance(1e6) - 1.0).abs() < 1e-9, "nobody knows");
+}
+
+#[test]
 fn budgets_cut_a_prefix() {
     let mut loads = vec![1.0; 400];
     loads[..100].fill(3.0);
