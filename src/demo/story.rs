@@ -20,6 +20,10 @@ use crate::policy::embedded_policy;
 
 const KEYS: usize = 30_000;
 
+/// Whom the keys belong to: each tenant's share a slot. One slot in sixteen holds keys, and gets some requests each
+/// second, as slots do on a cluster that is worth evening: from one in ten seconds nobody learns what a slot takes.
+const TENANTS: usize = 1000;
+
 /// The same keys and the same sequence of requests each time.
 const SEED: u64 = 2;
 
@@ -60,7 +64,7 @@ struct Stage<'a> {
 pub(super) async fn play(options: &Options, narrator: &Narrator) -> anyhow::Result<DemoReport> {
     let begun = Instant::now();
     let (server, cluster, client, keys) = set_up(options, narrator).await?;
-    let load = start_load(options, &client, &keys);
+    let load = start_load(options, &server, &client, &keys);
     let first = Look::take(&cluster).await?;
     let measuring = Duration::from_secs_f64(options.seconds as f64 / 12.0).min(MEASURING);
     sleep(measuring).await;
@@ -151,18 +155,19 @@ async fn set_up(
     let cluster = builder.start().await?;
     let client = Client::connect(&cluster.addresses(), None).await?;
     let hot: SlotSet = SlotId::all().take(SLOT_COUNT / primaries).step_by(HOT_EVERY).collect();
-    let keys = KeySpace::new(KEYS, SEED, hot);
+    let keys = KeySpace::of_tenants(KEYS, TENANTS, SEED, hot);
     let filled = keys.fill(&client).await.map_err(|trouble| anyhow!(trouble))?;
     let mib = filled.bytes as f64 / f64::from(1 << 20);
     narrator.line(&format!("filled with {} keys of five types, {mib:.0} MiB", filled.keys));
     Ok((program, cluster, Arc::new(client), Arc::new(keys)))
 }
 
-fn start_load(options: &Options, client: &Arc<Client>, keys: &Arc<KeySpace>) -> Load {
+fn start_load(options: &Options, server: &Program, client: &Arc<Client>, keys: &Arc<KeySpace>) -> Load {
     let settings = LoadSettings {
         rate: f64::from(options.rate),
         hot_share: HOT_SHARE,
         scripts: SCRIPTS,
+        declared_scripts: server.reads_declared_scripts(),
         seed: SEED,
         ..LoadSettings::default()
     };
@@ -232,15 +237,22 @@ impl Stage<'_> {
         Ok(self.daemon.status().await?.map_or(0, |status| status.totals.slots_moved))
     }
 
-    /// What the servers do now; looked at again, while there is time, as long as the daemon is still evening it.
+    /// What the servers do now, over at least `measuring` in which nothing moved; over all of the time since something
+    /// did, as long as that is not even yet and there is time: what is noise becomes less, what is uneven stays.
     async fn measure_until_even(&mut self, measuring: Duration, end: Instant) -> anyhow::Result<Vec<NodeFigures>> {
+        let mut moved = self.slots_moved().await?;
+        let mut earlier = Look::take(&self.cluster).await?;
         loop {
-            let earlier = Look::take(&self.cluster).await?;
             let followed = self.follow(measuring, |_| false).await?;
-            let figures = Look::take(&self.cluster).await?.figures_since(&earlier);
+            let look = Look::take(&self.cluster).await?;
+            let figures = look.figures_since(&earlier);
+            let moved_before = std::mem::replace(&mut moved, self.slots_moved().await?);
             let even = is_even(imbalance(&figures), followed.status.as_ref().map_or(1.0, floor));
             if even || Instant::now() + measuring > end {
                 return Ok(figures);
+            }
+            if moved != moved_before {
+                earlier = look;
             }
         }
     }

@@ -45,6 +45,9 @@ pub struct LoadSettings {
     pub writes: f64,
     /// The part of requests that make the server reckon over a whole value, 0 to 1; the rest read one.
     pub scripts: f64,
+    /// Whether scripts begin with `#!lua`, as Redis 7 and Valkey read them. A script without it may touch any slot, and
+    /// its cpu is then in no slot's statistics.
+    pub declared_scripts: bool,
     /// Zipf's exponent: 0 for all keys alike, about 1 for the usual caches.
     pub skew: f64,
     /// The part of requests that go to the key space's [`hot`](KeySpace::hot) keys only, 0 to 1.
@@ -55,7 +58,7 @@ pub struct LoadSettings {
 
 impl Default for LoadSettings {
     fn default() -> Self {
-        Self { rate: 2000.0, writes: 0.3, scripts: 0.0, skew: 0.8, hot_share: 0.0, seed: 1 }
+        Self { rate: 2000.0, writes: 0.3, scripts: 0.0, declared_scripts: true, skew: 0.8, hot_share: 0.0, seed: 1 }
     }
 }
 
@@ -73,6 +76,7 @@ struct Shared {
     keys: Arc<KeySpace>,
     latencies: Latencies,
     counters: Counters,
+    declared_scripts: bool,
     /// The first refusal, for people.
     complaint: Mutex<Option<String>>,
 }
@@ -113,6 +117,7 @@ impl Load {
             keys,
             latencies: Latencies::default(),
             counters: Counters::default(),
+            declared_scripts: settings.declared_scripts,
             complaint: Mutex::default(),
         });
         let (stop, stopped) = watch::channel(false);
@@ -247,7 +252,7 @@ async fn request(shared: Arc<Shared>, Choice { key, what }: Choice, due: Instant
     let phase = shared.latencies.phase();
     let done = match what {
         What::Write => write(&shared, key).await,
-        What::Script => check::digest(&shared.client, &shared.keys, key).await,
+        What::Script => check::digest(&shared.client, &shared.keys, key, shared.declared_scripts).await,
         What::Read => read(&shared, key).await,
     };
     shared.latencies.record(phase, due.elapsed());

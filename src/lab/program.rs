@@ -132,6 +132,12 @@ impl Program {
         self.version >= (7, 0)
     }
 
+    /// Whether scripts may begin with `#!lua`.
+    #[must_use]
+    pub fn reads_declared_scripts(&self) -> bool {
+        self.version >= (7, 0)
+    }
+
     /// Whether `CLUSTER SLOT-STATS` is there.
     #[must_use]
     pub fn has_slot_stats(&self) -> bool {

@@ -94,8 +94,8 @@ pub(super) async fn read(client: &Client, keys: &KeySpace, key: usize) -> Result
 }
 
 /// Has the server reckon over a whole key; the result says nothing about versions.
-pub(super) async fn digest(client: &Client, keys: &KeySpace, key: usize) -> Result<(), Trouble> {
-    client.say(keys.slot(key), &keys.digest(key)).await.map(drop)
+pub(super) async fn digest(client: &Client, keys: &KeySpace, key: usize, declared: bool) -> Result<(), Trouble> {
+    client.say(keys.slot(key), &keys.digest(key, declared)).await.map(drop)
 }
 
 /// Reads every key that was ever acknowledged. Only when no load runs: a write under way looks like an invented one.

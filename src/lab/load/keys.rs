@@ -46,9 +46,17 @@ pub struct Filled {
 /// A number of keys of mixed types and sizes, the same for the same seed, and what is known of their versions.
 #[derive(Debug)]
 pub struct KeySpace {
-    seed: u64,
+    naming: Naming,
     keys: Vec<Key>,
     hot: SlotSet,
+}
+
+/// How keys are called: by a seed, so that two key spaces do not meet, and perhaps by whom they belong to.
+#[derive(Debug, Clone, Copy)]
+struct Naming {
+    seed: u64,
+    /// Keys of one tenant carry the same hash tag, so that they share a slot. 0: there are none.
+    tenants: usize,
 }
 
 #[derive(Debug)]
@@ -89,6 +97,17 @@ impl KeySpace {
     /// `count` keys. `hot` are slots whose keys a load may prefer.
     #[must_use]
     pub fn new(count: usize, seed: u64, hot: SlotSet) -> Self {
+        Self::named(count, Naming { seed, tenants: 0 }, hot)
+    }
+
+    /// The same, each key belonging to one of `tenants`, whose keys share a slot.
+    #[must_use]
+    pub fn of_tenants(count: usize, tenants: usize, seed: u64, hot: SlotSet) -> Self {
+        Self::named(count, Naming { seed, tenants }, hot)
+    }
+
+    fn named(count: usize, naming: Naming, hot: SlotSet) -> Self {
+        let seed = naming.seed;
         let mut random = StdRng::seed_from_u64(seed);
         let mut keys = Vec::with_capacity(count);
         for number in 0..count {
@@ -104,7 +123,7 @@ impl KeySpace {
             let elements = if kind == KeyType::String { 1 } else { random.random_range(4..=32) };
             keys.push(Key {
                 kind,
-                slot: SlotId::of_key(name(seed, kind, number).as_bytes()),
+                slot: SlotId::of_key(naming.name(kind, number).as_bytes()),
                 elements,
                 bytes: (bytes / elements).max(8),
                 acknowledged: AtomicU64::new(0),
@@ -112,7 +131,7 @@ impl KeySpace {
                 writing: AtomicBool::new(false),
             });
         }
-        Self { seed, keys, hot }
+        Self { naming, keys, hot }
     }
 
     /// How many keys there are.
@@ -136,7 +155,7 @@ impl KeySpace {
     /// The name of the `number`-th key.
     #[must_use]
     pub fn name(&self, number: usize) -> String {
-        name(self.seed, self.keys[number].kind, number)
+        self.naming.name(self.keys[number].kind, number)
     }
 
     /// The slot of the `number`-th key.
@@ -219,12 +238,13 @@ impl KeySpace {
         }
     }
 
-    /// The command that makes the server reckon a checksum of a whole key.
-    pub(super) fn digest(&self, number: usize) -> Command {
+    /// The command that makes the server reckon a checksum of a whole key. A `declared` script says that it is one.
+    pub(super) fn digest(&self, number: usize, declared: bool) -> Command {
         let read = self.read(number);
         let (name, words) = read.words().split_first().expect("a command has a name");
         let (key, more) = words.split_first().expect("it reads a key");
-        let digest = Command::new("EVAL").arg(DIGEST).arg(1).bytes(key.clone()).bytes(name.clone());
+        let script = if declared { format!("#!lua\n{DIGEST}") } else { DIGEST.to_owned() };
+        let digest = Command::new("EVAL").arg(script).arg(1).bytes(key.clone()).bytes(name.clone());
         more.iter().fold(digest, |digest, word| digest.bytes(word.clone()))
     }
 
@@ -244,15 +264,20 @@ impl KeySpace {
     }
 }
 
-fn name(seed: u64, kind: KeyType, number: usize) -> String {
-    let kind = match kind {
-        KeyType::String => "string",
-        KeyType::Hash => "hash",
-        KeyType::List => "list",
-        KeyType::Set => "set",
-        KeyType::SortedSet => "zset",
-    };
-    format!("lab:{seed}:{kind}:{number}")
+impl Naming {
+    fn name(self, kind: KeyType, number: usize) -> String {
+        let kind = match kind {
+            KeyType::String => "string",
+            KeyType::Hash => "hash",
+            KeyType::List => "list",
+            KeyType::Set => "set",
+            KeyType::SortedSet => "zset",
+        };
+        match number.checked_rem(self.tenants) {
+            None => format!("lab:{}:{kind}:{number}", self.seed),
+            Some(tenant) => format!("lab:{}:{{tenant-{tenant}}}:{kind}:{number}", self.seed),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -280,5 +305,14 @@ mod tests {
         drop(keys.begin_write(0));
         assert_eq!(keys.begin_write(0).map(|write| write.version), Some(3));
         assert_eq!((keys.acknowledged(0), keys.sent(0)), (1, 3));
+    }
+
+    #[test]
+    fn keys_of_one_tenant_share_a_slot() {
+        let keys = KeySpace::of_tenants(100, 10, 1, SlotSet::default());
+        assert_eq!(keys.slot(3), keys.slot(93));
+        assert_ne!(keys.name(3), keys.name(93));
+        let slots: SlotSet = (0..100).map(|number| keys.slot(number)).collect();
+        assert!((2..=10).contains(&slots.len()), "{slots}");
     }
 }
