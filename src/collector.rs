@@ -16,10 +16,11 @@ pub mod synthetic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use futures_util::{StreamExt, stream};
 
+use crate::clock::now_ms;
 use crate::cluster::Cluster;
 use crate::cluster::capability::Capabilities;
 use crate::model::{Address, LinkState, NodeId, NodeRecord, SlotSet, Snapshot};
@@ -118,7 +119,7 @@ impl Collector {
         self.generation += 1;
         let occasion = Occasion {
             generation: self.generation,
-            taken_at_ms: unix_time_ms(),
+            taken_at_ms: now_ms(),
             // After three half-lives seven eighths of the weight lie within.
             longest_window: self.settings.fast_half_life * 3,
         };
@@ -221,9 +222,4 @@ impl Round {
             }
         }
     }
-}
-
-fn unix_time_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

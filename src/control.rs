@@ -18,8 +18,6 @@ mod standing;
 mod status;
 mod turn;
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 pub use command::{Answer, Command, Handle, Notice};
 pub use daemon::{RunError, run};
 pub use marks::marks;
@@ -27,10 +25,3 @@ pub use status::{
     Activity, Balance, ConfigStatus, CycleSummary, NodeRow, PolicyStatus, RefusalSummary, Reload, Status, Totals,
     node_rows,
 };
-
-/// Unix time, milliseconds, by this machine's clock.
-#[must_use]
-pub fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}

@@ -11,6 +11,7 @@
 //! ([`http`], [`metrics`], [`cli`], [`demo`]). `ARCHITECTURE.md` tells the whole story.
 
 pub mod cli;
+pub mod clock;
 pub mod cluster;
 pub mod collector;
 pub mod config;

@@ -29,7 +29,6 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::Cluster;
 use crate::model::{NodeId, SlotSet};
 
-pub use call::{Call, Ending, Next};
 pub use executor::execute;
 pub use fate::{Foreign, Recovery};
 pub use journal::{Intent, IntentId, Journal, JournalError, MemoryJournal};

@@ -13,8 +13,8 @@ use super::nodes;
 use super::outcome::refused;
 use super::screen::table;
 use super::state;
+use crate::clock::now_ms;
 use crate::config::Config;
-use crate::control::now_ms;
 use crate::guard::{self, Ledger, Limits, Verdict};
 use crate::model::{
     Address, NodeId, NodeIndex, Plan, PolicyId, Prediction, Refusal, SlotId, SlotSet, Snapshot, resource, units,

@@ -8,7 +8,8 @@ use anyhow::{Context as _, bail};
 use super::outcome::{Exit, Outcome, Stop, refused};
 use super::screen::{Screen, table};
 use super::target::load;
-use crate::control::{NodeRow, Status, now_ms};
+use crate::clock::now_ms;
+use crate::control::{NodeRow, Status};
 use crate::model::units;
 
 /// Which daemon.

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
+use super::RunError;
 use super::command::{Answer, Command, Notice, Request};
 use super::config_watch::ConfigWatch;
 use super::feed::Feed;
@@ -22,7 +23,7 @@ use super::signals::{Signal, Signals};
 use super::standing::Standing;
 use super::status::{Activity, Balance, CycleSummary, Status, node_rows};
 use super::turn::{self, Crew, Doing, Notify, Orders, Turn};
-use super::{RunError, now_ms};
+use crate::clock::now_ms;
 use crate::config::Config;
 use crate::migration::{Stop, StopHandle};
 use crate::model::{CycleOutcome, Mode, Snapshot, resource};

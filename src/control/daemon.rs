@@ -1,8 +1,6 @@
 //! Puts the daemon together: state, servers, policies, faces, and the loop between them.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +12,11 @@ use super::command::Handle;
 use super::conduct::{Control, MEMBERS, Start, stale_after_ms};
 use super::deciders::Deciders;
 use super::feed::Feed;
-use super::now_ms;
 use super::past::{HOUR_MS, Past};
 use super::signals::Signals;
-use super::status::{Activity, ConfigStatus, PolicyStatus, Status, Totals};
+use super::status::Status;
 use super::turn::{Crew, Notify};
+use crate::clock::now_ms;
 use crate::cluster::Cluster;
 use crate::cluster::live::LiveCluster;
 use crate::collector::Collector;
@@ -131,27 +129,7 @@ fn crew(config: &Config, store: &Store) -> Result<Crew, RunError> {
 }
 
 fn first_status(config: &Config) -> Status {
-    Status {
-        cluster: config.cluster.name.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        started_at_ms: now_ms(),
-        mode: Mode::DryRun,
-        mode_reason: String::new(),
-        activity: Activity::Idle,
-        policy: PolicyStatus::default(),
-        config: ConfigStatus {
-            path: config.path.as_ref().map(|path: &PathBuf| path.display().to_string()),
-            ..ConfigStatus::default()
-        },
-        snapshot: None,
-        stale_after_ms: stale_after_ms(config.interval),
-        nodes: Vec::new(),
-        balance: BTreeMap::new(),
-        last_cycle: None,
-        migrations: Vec::new(),
-        open_slots: Vec::new(),
-        recovery: None,
-        totals: Totals::default(),
-        seen: None,
-    }
+    let mut status = Status::starting(&config.cluster.name, now_ms(), stale_after_ms(config.interval));
+    status.config.path = config.path.as_ref().map(|path| path.display().to_string());
+    status
 }

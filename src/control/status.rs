@@ -303,6 +303,30 @@ pub struct Status {
 }
 
 impl Status {
+    /// Nothing was seen yet, and nothing is allowed.
+    pub(crate) fn starting(cluster: &str, started_at_ms: u64, stale_after_ms: u64) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at_ms,
+            mode: Mode::DryRun,
+            mode_reason: String::new(),
+            activity: Activity::Idle,
+            policy: PolicyStatus::default(),
+            config: ConfigStatus::default(),
+            snapshot: None,
+            stale_after_ms,
+            nodes: Vec::new(),
+            balance: BTreeMap::new(),
+            last_cycle: None,
+            migrations: Vec::new(),
+            open_slots: Vec::new(),
+            recovery: None,
+            totals: Totals::default(),
+            seen: None,
+        }
+    }
+
     /// Whether the daemon does its work: a policy is loaded, and the cluster was seen lately or slots are being moved.
     ///
     /// # Errors
@@ -341,7 +365,7 @@ mod tests {
 
     #[test]
     fn a_daemon_is_ready_with_a_policy_and_a_fresh_snapshot() {
-        let mut status = status();
+        let mut status = Status::starting("test", 0, 30_000);
         check(&status, Err("no policy is loaded: it is being loaded"));
         status.policy.id = Some(PolicyId { name: "balance".into(), version: "1".into(), digest: "0".repeat(64) });
         check(&status, Err("the cluster was not seen yet: the first cycle has not ended"));
@@ -363,28 +387,5 @@ mod tests {
 
     fn check(status: &Status, expected: Result<(), &str>) {
         assert_eq!(status.ready(100_000), expected.map_err(str::to_owned));
-    }
-
-    fn status() -> Status {
-        Status {
-            cluster: "test".into(),
-            version: "0".into(),
-            started_at_ms: 0,
-            mode: Mode::DryRun,
-            mode_reason: String::new(),
-            activity: Activity::Idle,
-            policy: PolicyStatus::default(),
-            config: ConfigStatus::default(),
-            snapshot: None,
-            stale_after_ms: 30_000,
-            nodes: Vec::new(),
-            balance: BTreeMap::new(),
-            last_cycle: None,
-            migrations: Vec::new(),
-            open_slots: Vec::new(),
-            recovery: None,
-            totals: Totals::default(),
-            seen: None,
-        }
     }
 }

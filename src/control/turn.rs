@@ -10,6 +10,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use super::Notice;
 use super::conduct::MEMBERS;
 use super::deciders::{Deciders, Successor};
 use super::marks::marks;
@@ -17,7 +18,7 @@ use super::past::{Past, members};
 use super::probes;
 use super::standing::Effort;
 use super::status::Activity;
-use super::{Notice, now_ms};
+use crate::clock::now_ms;
 use crate::cluster::Cluster;
 use crate::collector::Collector;
 use crate::config::Config;

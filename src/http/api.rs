@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Faces;
 use super::answer::{Items, document, failure};
-use crate::control::{Command, CycleSummary, now_ms};
+use crate::clock::now_ms;
+use crate::control::{Command, CycleSummary};
 use crate::store::{Store, StoreError};
 use crate::telemetry::chain;
 

@@ -7,7 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::Faces;
-use crate::control::now_ms;
+use crate::clock::now_ms;
 
 pub(super) async fn metrics(State(faces): State<Arc<Faces>>) -> Response {
     ([(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)], faces.metrics.encode()).into_response()

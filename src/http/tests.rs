@@ -1,13 +1,10 @@
 //! Requests over a real socket, and what comes back.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::*;
-use crate::control::{Activity, Answer, Command, ConfigStatus, PolicyStatus, Status, Totals};
-use crate::model::Mode;
+use crate::control::{Answer, Command, Status};
 
 #[tokio::test]
 async fn status_is_a_document() {
@@ -124,24 +121,5 @@ impl Server {
 }
 
 fn fresh_status() -> Status {
-    Status {
-        cluster: "test".into(),
-        version: "0".into(),
-        started_at_ms: 0,
-        mode: Mode::DryRun,
-        mode_reason: "by configuration".into(),
-        activity: Activity::Idle,
-        policy: PolicyStatus::default(),
-        config: ConfigStatus::default(),
-        snapshot: None,
-        stale_after_ms: 30_000,
-        nodes: Vec::new(),
-        balance: BTreeMap::new(),
-        last_cycle: None,
-        migrations: Vec::new(),
-        open_slots: Vec::new(),
-        recovery: None,
-        totals: Totals::default(),
-        seen: None,
-    }
+    Status { mode_reason: "by configuration".into(), ..Status::starting("test", 0, 30_000) }
 }

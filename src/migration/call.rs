@@ -10,15 +10,15 @@ pub(super) const QUESTION_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Commands for one node, in one pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
+pub(super) struct Call {
     /// Whom.
-    pub node: Address,
+    pub(super) node: Address,
     /// On which connection.
-    pub lane: Lane,
+    pub(super) lane: Lane,
     /// What.
-    pub commands: Vec<Command>,
+    pub(super) commands: Vec<Command>,
     /// How long to wait for all replies.
-    pub patience: Duration,
+    pub(super) patience: Duration,
 }
 
 /// What is known of copies that the target may hold already.
@@ -34,7 +34,7 @@ pub(super) enum Copies {
 
 /// What a state machine wants next.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Next {
+pub(super) enum Next {
     /// Make these calls, to different nodes at the same time, and tell it the results in order.
     Calls(Vec<Call>),
     /// Rest, then ask again.
@@ -45,15 +45,15 @@ pub enum Next {
 
 /// What became of the slots of one migration. Every slot is in exactly one of the three.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Ending {
+pub(super) struct Ending {
     /// The target owns them.
-    pub moved: SlotSet,
+    pub(super) moved: SlotSet,
     /// The source still owns them, nothing is open, and why.
-    pub stayed: Vec<(SlotId, String)>,
+    pub(super) stayed: Vec<(SlotId, String)>,
     /// Nobody knows yet, or they are open: ask the cluster before anything else.
-    pub unsettled: Vec<(SlotId, String)>,
+    pub(super) unsettled: Vec<(SlotId, String)>,
     /// Those of the unsettled that nobody but a person may go on with: both nodes hold a live copy of some key.
-    pub collided: SlotSet,
+    pub(super) collided: SlotSet,
     /// Keys moved, as far as the protocol counts them.
-    pub keys: u64,
+    pub(super) keys: u64,
 }

@@ -2,7 +2,7 @@
 //! and settles what ended in doubt.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -15,6 +15,7 @@ use super::machine::{Machine, drive};
 use super::schedule::{Migration, Schedule};
 use super::settle::{finish_if_settled, keep_reasons, settle, who_are_you};
 use super::survey::{self, Objection, Route, common_form};
+use crate::clock::now_ms;
 use crate::cluster::ask;
 use crate::cluster::capability::{Abilities, Capabilities};
 use crate::guard::ApprovedPlan;
@@ -115,7 +116,7 @@ async fn begin(
         source_run_id: source_view.run_id,
         slots: migration.slots.clone(),
         protocol: protocol_of(migration).to_owned(),
-        started_at_ms: unix_ms(),
+        started_at_ms: now_ms(),
     };
     Ok((intent, route))
 }
@@ -172,8 +173,4 @@ fn report(migration: &Migration, ending: &Ending, snapshot: &Snapshot, took: Dur
         stayed,
         duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
     }
-}
-
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -1,7 +1,7 @@
 //! A policy in use: asks it, judges the form of its answer, and starts it afresh when it dies.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
@@ -13,6 +13,7 @@ use super::guest::{cut, plain};
 use super::instance::{Advice, Instance, Program};
 use super::view::View;
 use super::{Policy, Settings, Source};
+use crate::clock::now_ms;
 use crate::model::{Plan, PolicyId, ProposedMove, Snapshot};
 
 /// How long a policy rests after its first fault; doubled with every further one in a row.
@@ -525,9 +526,4 @@ fn misdescription(description: &Description) -> Option<String> {
 fn is_gauge_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte))
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,11 +3,11 @@
 //! Endings are kept as long as the rest of the history, for people; only what has no ending has a meaning to Ballast.
 
 use std::error::Error;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::params;
 
 use super::{Store, integer};
+use crate::clock::now_ms;
 use crate::migration::{Intent, IntentId, Journal, JournalError};
 
 impl Journal for Store {
@@ -23,10 +23,9 @@ impl Journal for Store {
 
     fn finish(&self, id: IntentId, ending: &str) -> Result<(), JournalError> {
         const ACTION: &str = "cannot note the end of a migration";
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         self.connection()
             .prepare_cached("UPDATE journal SET ended_at_ms = ?2, ending = ?3 WHERE id = ?1 AND ended_at_ms IS NULL")
-            .and_then(|mut statement| statement.execute(params![id, integer(now_ms), ending]))
+            .and_then(|mut statement| statement.execute(params![id, integer(now_ms()), ending]))
             .map_err(failed(ACTION))?;
         Ok(())
     }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use ballast::clock::now_ms;
 use ballast::cluster::live::{Access, LiveCluster};
 use ballast::cluster::{Command, Reply};
 use ballast::guard::{self, ApprovedPlan, Ledger, Limits};
@@ -435,10 +436,4 @@ fn owner<'a>(view: &'a [NodeView], key: &str) -> Option<&'a NodeId> {
 
 fn key(n: usize) -> String {
     format!("key:{n}")
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).expect("this century"))
 }

@@ -6,10 +6,11 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::super::command::Answer;
+use super::super::restart;
 use super::super::status::Reload;
 use super::super::turn::Crew;
-use super::super::{now_ms, restart};
 use super::{Control, Happening, stale_after_ms};
+use crate::clock::now_ms;
 use crate::config::{self, ConfigError, Loaded};
 use crate::policy::{self, Policy as _};
 use crate::telemetry::chain;
