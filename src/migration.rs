@@ -54,9 +54,7 @@ pub struct Settings {
     pub protocol: ProtocolChoice,
     /// How hard we may lean on the servers.
     pub pace: Pace,
-    /// Migrations that run at the same time, 1 to 64.
-    ///
-    /// Two: two sources feeding one target in parallel measured 1.4 times one source, and each has its own main thread.
+    /// Most migrations that run at the same time, 1 to 64. The pace says how many of them it takes.
     pub concurrency: usize,
     /// Longest wait of one socket operation inside MIGRATE, in milliseconds.
     ///
@@ -74,7 +72,7 @@ impl Default for Settings {
         Self {
             protocol: ProtocolChoice::Auto,
             pace: Pace::Default,
-            concurrency: 2,
+            concurrency: 16,
             migrate_timeout_ms: 1000,
             atomic_deadline_s: 600,
             settle_deadline_s: 30,

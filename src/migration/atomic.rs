@@ -25,9 +25,11 @@ pub(super) struct Job {
     pub(super) resumed: bool,
 }
 
-/// A small batch is over within milliseconds; a long one is looked at ten times a second.
-const FIRST_POLL: Duration = Duration::from_millis(5);
+/// A small batch is over within milliseconds; a long one is looked at ten times a second. In between, looking late never
+/// costs more than a part of what the job took.
+const FIRST_POLL: Duration = Duration::from_millis(2);
 const LAST_POLL: Duration = Duration::from_millis(100);
+const POLLS_PER_JOB: u32 = 50;
 /// How many looks in a row may bring nothing before the migration is left to be settled.
 const MOST_SILENCE: u32 = 20;
 /// After a job is over, for how long owners are asked again until source and target agree.
@@ -267,7 +269,7 @@ impl Atomic {
             if self.cancels > MOST_CANCELS { self.unsettle() } else { self.phase = Phase::Cancel }
         } else {
             self.rest = self.poll;
-            self.poll = (self.poll * 3 / 2).min(LAST_POLL);
+            self.poll = (self.elapsed / POLLS_PER_JOB).clamp(FIRST_POLL, LAST_POLL);
         }
     }
 

@@ -28,7 +28,9 @@ use crate::model::{Address, MigrationReport, NodeId, SlotSet, Snapshot, resource
 pub async fn execute(plan: ApprovedPlan, snapshot: &Snapshot, context: &Context) -> Vec<MigrationReport> {
     let ends: BTreeMap<NodeId, Capabilities> = capabilities(&plan, snapshot, context).await;
     let form = |from: &NodeId, to: &NodeId| common_form(context.settings.protocol, ends.get(from), ends.get(to));
-    let mut schedule = Schedule::new(plan.moves(), form, context.settings.pace, context.settings.concurrency);
+    let pace = context.settings.pace;
+    let at_once = context.settings.concurrency.min(pace.migrations());
+    let mut schedule = Schedule::new(plan.moves(), form, pace, at_once);
     let mut running = FuturesUnordered::new();
     let mut reports = Vec::new();
     loop {

@@ -57,6 +57,17 @@ impl Pace {
         }
     }
 
+    /// Migrations at the same time: each source has its own main thread, and its own fork.
+    #[must_use]
+    pub const fn migrations(self) -> usize {
+        match self {
+            Self::Gentle => 1,
+            // Two sources feeding one target measured 1.4 times one.
+            Self::Default => 2,
+            Self::Fast => usize::MAX,
+        }
+    }
+
     /// Slots in one atomic migration: the server pauses writes once for each, for as long as its last changes take.
     #[must_use]
     pub const fn atomic_slots(self) -> usize {
