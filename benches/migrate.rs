@@ -39,6 +39,16 @@ enum Data {
     Nothing,
 }
 
+impl Data {
+    fn keys(self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::Strings(count, _) => count as u64,
+            Self::Collections(count, _) => 2 * count as u64,
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Row {
     name: &'static str,
@@ -173,13 +183,12 @@ impl Row {
         let expected = SLOT_COUNT * empty / (full + empty);
         // redis-cli leaves a slot more or less behind.
         assert!(slots.abs_diff(expected) <= full + empty, "{mover}: {slots} slots moved, not {expected}");
-        let mut moved = slots as u64;
-        if !matches!(self.data, Data::Nothing) {
-            moved = 0;
-            for node in &cluster.nodes[full..] {
-                moved += node.server.call(Command::new("DBSIZE")).await.unwrap().int().unwrap() as u64;
-            }
+        let mut keys = Vec::new();
+        for node in &cluster.nodes {
+            keys.push(node.server.call(Command::new("DBSIZE")).await.unwrap().int().unwrap() as u64);
         }
+        assert_eq!(keys.iter().sum::<u64>(), self.data.keys(), "{mover}: keys were lost, or are on two nodes");
+        let moved = if self.data.keys() == 0 { slots as u64 } else { keys[full..].iter().sum() };
         Figure { moved, took }
     }
 

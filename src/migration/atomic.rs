@@ -158,7 +158,7 @@ impl Atomic {
             },
             // A node that does not say is one that was not heard: it may still be at work.
             Phase::Watch => match self.jobs().read(replies) {
-                Ok(jobs) => self.watch(jobs),
+                Ok(jobs) => self.watch(jobs, took),
                 Err(error) => self.hear_nothing(error.to_string()),
             },
             // Whether it helped, the next look says.
@@ -242,7 +242,7 @@ impl Atomic {
         self.phase = Phase::Over(Ending { unsettled, ..Ending::default() });
     }
 
-    fn watch(&mut self, jobs: Vec<JobRecord>) {
+    fn watch(&mut self, jobs: Vec<JobRecord>, took: Duration) {
         self.silence = 0;
         let ours = jobs.into_iter().find(|job| match &self.name {
             Some(name) => job.name == *name,
@@ -269,7 +269,8 @@ impl Atomic {
             if self.cancels > MOST_CANCELS { self.unsettle() } else { self.phase = Phase::Cancel }
         } else {
             self.rest = self.poll;
-            self.poll = (self.elapsed / POLLS_PER_JOB).clamp(FIRST_POLL, LAST_POLL);
+            // A look may cost the server something: it lists every job that it remembers.
+            self.poll = (self.elapsed / POLLS_PER_JOB).max(took * 10).clamp(FIRST_POLL, LAST_POLL);
         }
     }
 

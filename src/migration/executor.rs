@@ -38,7 +38,7 @@ pub async fn execute(plan: ApprovedPlan, snapshot: &Snapshot, context: &Context)
             schedule.cancel_waiting();
         }
         while let Some(migration) = schedule.start_next() {
-            running.push(run(migration, snapshot, &ends, context));
+            running.push(run(migration, snapshot, context));
         }
         let Some((migration, report, go_on)) = running.next().await else { break };
         schedule.finished(&migration);
@@ -57,23 +57,19 @@ async fn capabilities(plan: &ApprovedPlan, snapshot: &Snapshot, context: &Contex
     ends.dedup();
     let probes = ends.into_iter().filter_map(|id| {
         let address = &snapshot.primaries.get(snapshot.index_of(id)? as usize)?.address;
-        Some(async move {
-            let answer = ask(&*context.cluster, address, &Abilities, QUESTION_PATIENCE).await;
-            answer.ok().map(|capabilities| (id.clone(), capabilities))
-        })
+        Some(async move { what_can_you(address, context).await.map(|capabilities| (id.clone(), capabilities)) })
     });
     join_all(probes).await.into_iter().flatten().collect()
 }
 
+async fn what_can_you(node: &Address, context: &Context) -> Option<Capabilities> {
+    ask(&*context.cluster, node, &Abilities, QUESTION_PATIENCE).await.ok()
+}
+
 /// Runs one migration to its end. The last part says whether others may begin.
-async fn run(
-    migration: Migration,
-    snapshot: &Snapshot,
-    ends: &BTreeMap<NodeId, Capabilities>,
-    context: &Context,
-) -> (Migration, MigrationReport, bool) {
+async fn run(migration: Migration, snapshot: &Snapshot, context: &Context) -> (Migration, MigrationReport, bool) {
     let started = Instant::now();
-    let (ending, go_on) = match begin(&migration, snapshot, ends, context).await {
+    let (ending, go_on) = match begin(&migration, snapshot, context).await {
         Ok((intent, route)) => carry_out(&intent, route, snapshot, context).await,
         Err(objection) => (stayed(&migration.slots, &objection), true),
     };
@@ -86,18 +82,19 @@ async fn run(
 }
 
 /// Looks at both ends.
-async fn begin(
-    migration: &Migration,
-    snapshot: &Snapshot,
-    ends: &BTreeMap<NodeId, Capabilities>,
-    context: &Context,
-) -> Result<(Intent, Route), Objection> {
+async fn begin(migration: &Migration, snapshot: &Snapshot, context: &Context) -> Result<(Intent, Route), Objection> {
     let address = |id: &NodeId| {
         let primary = snapshot.index_of(id).and_then(|index| snapshot.primaries.get(index as usize));
         primary.map(|primary| &primary.address).ok_or("the snapshot does not know it")
     };
     let (source, target) = (address(&migration.source)?, address(&migration.target)?);
-    let (source_view, target_view) = tokio::join!(who_are_you(source, context), who_are_you(target, context));
+    // What an end can do is asked again: it may have come back with other settings since the plan began.
+    let (source_view, target_view, can_source, can_target) = tokio::join!(
+        who_are_you(source, context),
+        who_are_you(target, context),
+        what_can_you(source, context),
+        what_can_you(target, context)
+    );
     let (source_view, target_view) = (source_view?, target_view?);
     for (view, expected) in [(&source_view, &migration.source), (&target_view, &migration.target)] {
         if view.itself().is_none_or(|node| node.id != *expected) {
@@ -106,8 +103,11 @@ async fn begin(
     }
     let others = snapshot.primaries.iter().map(|primary| &primary.address);
     let others = others.filter(|address| *address != source && *address != target).cloned().collect();
-    let can = (ends.get(&migration.source), ends.get(&migration.target));
+    let can = (can_source.as_ref(), can_target.as_ref());
     let choice = context.settings.protocol;
+    if common_form(choice, can.0, can.1) != migration.atomic {
+        return Err("the ends can do something else than when the plan began".to_owned());
+    }
     let route = survey::route((&source_view, &target_view), can, choice, others, Some(&migration.slots))?;
     let intent = Intent {
         source: migration.source.clone(),

@@ -32,6 +32,10 @@ pub(super) struct Schedule {
 /// Slots in one classic migration: what one journal entry covers, and one look at both ends precedes.
 const CLASSIC_SLOTS: usize = 512;
 
+/// Migrations into one target: it takes them in with one main thread, and while the last changes of one wait there, writes
+/// to its source wait too.
+const MOST_SOURCES: usize = 4;
+
 impl Schedule {
     /// Groups `moves` by their ends, in the order in which pairs first appear, in portions that the pace allows.
     pub(super) fn new(
@@ -68,8 +72,11 @@ impl Schedule {
         if self.running.len() >= self.concurrency {
             return None;
         }
-        let place =
-            self.waiting.iter().position(|waiting| !self.running.iter().any(|running| conflict(waiting, running)))?;
+        let sources_of = |target: &NodeId| self.running.iter().filter(|running| running.target == *target).count();
+        let may_start = |waiting: &Migration| {
+            !self.running.iter().any(|running| conflict(waiting, running)) && sources_of(&waiting.target) < MOST_SOURCES
+        };
+        let place = self.waiting.iter().position(may_start)?;
         let migration = self.waiting.remove(place)?;
         self.running.push(migration.clone());
         Some(migration)
@@ -123,6 +130,16 @@ mod tests {
         assert_eq!(schedule.start_next(), None, "b and c are taken, and a feeds b");
         schedule.finished(&first);
         assert_eq!(schedule.start_next().expect("a is free again").target, node('d'));
+    }
+
+    #[test]
+    fn few_sources_feed_one_target_at_a_time() {
+        let plan = moves(&[('a', 'f', 0..1), ('b', 'f', 1..2), ('c', 'f', 2..3), ('d', 'f', 3..4), ('e', 'f', 4..5)]);
+        let mut schedule = Schedule::new(&plan, |_, _| None, Pace::Fast, 16);
+        let running: Vec<Migration> = std::iter::from_fn(|| schedule.start_next()).collect();
+        assert_eq!(running.len(), MOST_SOURCES);
+        schedule.finished(&running[0]);
+        assert_eq!(schedule.start_next().expect("there is room again").source, node('e'));
     }
 
     #[test]

@@ -101,7 +101,11 @@ pub(super) async fn settle(intent: &Intent, addresses: &[Address], collided: Slo
                     continue;
                 }
             };
-            let Some(machine) = machine else { continue };
+            let Some(machine) = machine else {
+                let reason = "the ends share no form of atomic migration any more: its job is waited for";
+                reasons.extend(slots.into_iter().map(|slot| (slot, reason.to_owned())));
+                continue;
+            };
             let outcome = drive(machine, &part, context).await;
             if outcome.keys > 0 || !outcome.moved.is_empty() {
                 deadline = Instant::now() + patience;

@@ -224,14 +224,17 @@ fn rate(view: &View, goals: &Goals, owners: &[u32], name: &str) -> Option<Vec<f6
         (fast - slow).abs() > goals.sigmas * (variance * goals.variance_factor).sqrt()
     };
     let known = fast.iter().zip(&slow).zip(&variance);
-    let mut rates: Vec<f64> = known
-        .map(|((fast, slow), variance)| if beyond_noise(*fast, *slow, *variance) { *fast } else { *slow })
-        .collect();
+    let changed: Vec<bool> = known.map(|((fast, slow), variance)| beyond_noise(*fast, *slow, *variance)).collect();
+    let mut rates = slow;
+    for (rate, fast) in rates.iter_mut().zip(&fast).zip(&changed).filter_map(|(pair, changed)| changed.then_some(pair))
+    {
+        *rate = *fast;
+    }
     // What is noise in a slot need not be noise in the sum over a node. Slots are chosen to move for what they seemed to
     // carry, and those that seemed to carry most were partly lucky: where they went, there is less load than planned,
     // and where they came from, more (the winner's curse). The node's own sum tells long before each slot's mean does.
     let mut sums = vec![[0.0; 3]; view.nodes.len()];
-    for (slot, owner) in owners.iter().enumerate() {
+    for (slot, owner) in owners.iter().enumerate().filter(|(slot, _)| !changed[*slot]) {
         if let Some(sums) = sums.get_mut(*owner as usize) {
             let of_slot = [fast[slot], rates[slot], variance[slot]];
             sums.iter_mut().zip(of_slot).for_each(|(sum, value)| *sum += value);
@@ -242,8 +245,8 @@ fn rate(view: &View, goals: &Goals, owners: &[u32], name: &str) -> Option<Vec<f6
         if surprised { measured / expected } else { 1.0 }
     };
     let corrections: Vec<f64> = sums.iter().map(correction).collect();
-    for (rate, owner) in rates.iter_mut().zip(owners) {
-        *rate *= corrections.get(*owner as usize).unwrap_or(&1.0);
+    for (slot, owner) in owners.iter().enumerate().filter(|(slot, _)| !changed[*slot]) {
+        rates[slot] *= corrections.get(*owner as usize).unwrap_or(&1.0);
     }
     Some(rates)
 }
