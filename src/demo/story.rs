@@ -237,8 +237,8 @@ impl Stage<'_> {
         Ok(self.daemon.status().await?.map_or(0, |status| status.totals.slots_moved))
     }
 
-    /// What the servers do now, over at least `measuring` in which nothing moved; over all of the time since something
-    /// did, as long as that is not even yet and there is time: what is noise becomes less, what is uneven stays.
+    /// What the servers do now, over at least `measuring`. As long as that is not even and there is time, over more of it,
+    /// from anew when slots moved meanwhile: what is noise becomes less, what is uneven stays.
     async fn measure_until_even(&mut self, measuring: Duration, end: Instant) -> anyhow::Result<Vec<NodeFigures>> {
         let mut moved = self.slots_moved().await?;
         let mut earlier = Look::take(&self.cluster).await?;
