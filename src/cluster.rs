@@ -18,10 +18,12 @@ pub use wire::{Command, Reply, ReplyError, ServerError};
 /// Which connection to a node a call takes: a MIGRATE that blocks must not hold up a question or a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lane {
-    /// Questions, probes, `SETSLOT`.
+    /// Questions, `SETSLOT`.
     Control,
     /// Calls that may block the server: MIGRATE and its `GETKEYSINSLOT`.
     Transfer,
+    /// Short questions that are timed: nothing else of ours may be in their way.
+    Probe,
 }
 
 /// A call that got no replies.

@@ -10,6 +10,7 @@ mod call;
 mod classic;
 mod executor;
 mod fate;
+mod governor;
 mod journal;
 mod machine;
 mod pace;
@@ -56,6 +57,12 @@ pub struct Settings {
     pub pace: Pace,
     /// Most migrations that run at the same time, 1 to 64. The pace says how many of them it takes.
     pub concurrency: usize,
+    /// Longest time that one MIGRATE may keep its source from everybody else, in milliseconds, 1 or more.
+    ///
+    /// A key that alone takes longer is found before its slot is opened; the slot then stays, unless it moves atomically.
+    pub max_block_ms: u64,
+    /// Bytes that may be moved in a second, by the memory that their keys take; none: as many as the pace allows.
+    pub bytes_per_second: Option<u64>,
     /// Longest wait of one socket operation inside MIGRATE, in milliseconds.
     ///
     /// The server's own default in redis-cli is 60 s, four times the default node time-out: long enough for the source to
@@ -73,6 +80,9 @@ impl Default for Settings {
             protocol: ProtocolChoice::Auto,
             pace: Pace::Default,
             concurrency: 16,
+            // As long as a slow command of an application: five milliseconds move 500 small keys, or half a megabyte.
+            max_block_ms: 5,
+            bytes_per_second: None,
             migrate_timeout_ms: 1000,
             atomic_deadline_s: 600,
             settle_deadline_s: 30,

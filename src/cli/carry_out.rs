@@ -26,6 +26,12 @@ pub(super) struct Manner {
     /// How hard to lean on the servers
     #[arg(long, value_enum)]
     pace: Option<PaceWord>,
+    /// Bytes that may move in a second
+    #[arg(long, value_name = "SIZE", value_parser = crate::model::units::size::parse)]
+    max_bytes_per_second: Option<u64>,
+    /// The longest that one MIGRATE may keep its source from its clients; slots with larger keys stay
+    #[arg(long, value_name = "DURATION", value_parser = crate::model::units::duration::parse)]
+    max_block: Option<std::time::Duration>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -55,6 +61,10 @@ impl Manner {
                 Some(PaceWord::Default) => Pace::Default,
                 Some(PaceWord::Fast) => Pace::Fast,
             },
+            bytes_per_second: self.max_bytes_per_second.or(configured.bytes_per_second),
+            max_block_ms: self
+                .max_block
+                .map_or(configured.max_block_ms, |block| u64::try_from(block.as_millis()).unwrap_or(u64::MAX).max(1)),
             ..configured.clone()
         }
     }

@@ -162,6 +162,10 @@ pub(super) struct Migration {
     pub(super) pace: Pace,
     pub(super) concurrency: usize,
     #[serde(with = "units::duration")]
+    pub(super) max_block: Duration,
+    #[serde(deserialize_with = "some_size")]
+    pub(super) max_bytes_per_second: Option<u64>,
+    #[serde(with = "units::duration")]
     pub(super) migrate_timeout: Duration,
     #[serde(with = "units::duration")]
     pub(super) atomic_deadline: Duration,
@@ -176,6 +180,8 @@ impl Default for Migration {
             protocol: settings.protocol,
             pace: settings.pace,
             concurrency: settings.concurrency,
+            max_block: Duration::from_millis(settings.max_block_ms),
+            max_bytes_per_second: settings.bytes_per_second,
             migrate_timeout: Duration::from_millis(settings.migrate_timeout_ms),
             atomic_deadline: Duration::from_secs(settings.atomic_deadline_s),
             settle_deadline: Duration::from_secs(settings.settle_deadline_s),

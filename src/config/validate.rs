@@ -287,6 +287,13 @@ fn collector(section: &file::Collect, notes: &mut Notes) -> collector::Settings 
 
 fn migration(section: &file::Migration, notes: &mut Notes) -> migration::Settings {
     notes.within("migration.concurrency", section.concurrency, 1..=64);
+    notes.within_time("migration.max_block", section.max_block, Duration::from_millis(1)..=seconds(7));
+    let least = section.max_bytes_per_second.unwrap_or(u64::MAX);
+    notes.require(
+        least >= 64 << 10,
+        "migration.max_bytes_per_second",
+        "64KiB or more is accepted; leave it out for no limit",
+    );
     // The upper end stays below half of the servers' default node time-out of 15 s: a source that blocks for longer is
     // voted failed.
     notes.within_time("migration.migrate_timeout", section.migrate_timeout, Duration::from_millis(50)..=seconds(7));
@@ -296,6 +303,8 @@ fn migration(section: &file::Migration, notes: &mut Notes) -> migration::Setting
         protocol: section.protocol,
         pace: section.pace,
         concurrency: section.concurrency,
+        max_block_ms: u64::try_from(section.max_block.as_millis()).unwrap_or(u64::MAX),
+        bytes_per_second: section.max_bytes_per_second,
         migrate_timeout_ms: u64::try_from(section.migrate_timeout.as_millis()).unwrap_or(u64::MAX),
         atomic_deadline_s: section.atomic_deadline.as_secs(),
         settle_deadline_s: section.settle_deadline.as_secs(),

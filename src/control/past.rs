@@ -147,6 +147,7 @@ mod tests {
                 keys: 0,
                 bytes,
                 duration_ms: 900,
+                pace: crate::model::PaceReport::default(),
             }],
             outcome: CycleOutcome::Executed,
             timings: Timings { collect_ms: 100.0, migrate_ms: 900.0, ..Timings::default() },

@@ -54,7 +54,8 @@ pub(super) struct Atomic {
     silence: u32,
     elapsed: Duration,
     converging: Duration,
-    failing: Duration,
+    /// Since when the server calls it failed, by `elapsed`.
+    failing_since: Option<Duration>,
     /// The server's last word on it.
     message: String,
     stop_asked: bool,
@@ -90,7 +91,7 @@ impl Atomic {
             silence: 0,
             elapsed: Duration::ZERO,
             converging: Duration::ZERO,
-            failing: Duration::ZERO,
+            failing_since: None,
             message: String::new(),
             stop_asked: false,
             cancels: 0,
@@ -257,8 +258,10 @@ impl Atomic {
         if job.finished {
             return self.phase = Phase::Confirm;
         }
-        self.failing = if job.state == "failed" { self.failing + self.poll } else { Duration::ZERO };
-        let too_long = self.elapsed > self.job.deadline || self.failing > MOST_FAILURE;
+        let failing_since = self.failing_since.unwrap_or(self.elapsed);
+        self.failing_since = (job.state == "failed").then_some(failing_since);
+        let failing = self.failing_since.is_some() && self.elapsed > failing_since + MOST_FAILURE;
+        let too_long = self.elapsed > self.job.deadline || failing;
         let unwanted = self.stop_asked || too_long;
         if unwanted && (self.cancels == 0 || self.elapsed > self.cancelled_at + CANCEL_PAUSE) {
             if self.message.is_empty() {

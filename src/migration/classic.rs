@@ -5,6 +5,8 @@
 //!
 //! ```text
 //! Vacancy     target  COUNTKEYSINSLOT = 0: stray copies would collide later           (not when resuming)
+//!             source  COUNTKEYSINSLOT: what is to come
+//! Weigh       source  how large its keys are: see `weigh`. A slot with one that would keep the source too long stays
 //! Import      target  SETSLOT IMPORTING
 //! Migrate     source  SETSLOT MIGRATING
 //! Transfer    source  rounds of MIGRATE … KEYS and GETKEYSINSLOT, in every database, until no key is left
@@ -19,15 +21,20 @@
 //! there, and if it then holds none, the source may be stable too. If it does hold keys, the slot is opened again and left
 //! for `settle`.
 
+mod weigh;
+mod window;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::call::{Call, Copies, Ending, Next, QUESTION_PATIENCE};
-use super::pace::{Pace, RoundSize};
+use super::pace::{Allowance, Pace, Round};
 use super::survey::Route;
 use super::wording::{self, Refused, Transfer};
 use crate::cluster::{Command, Lane, LinkError, Reply, ReplyError, ServerError};
-use crate::model::{Address, Role, SlotId};
+use crate::model::{Address, Role, SlotId, SlotSet};
+use weigh::Weighing;
+use window::{Batch, Key, OpenSlot};
 
 /// What a classic migration is to do.
 #[derive(Debug, Clone)]
@@ -37,6 +44,10 @@ pub(super) struct Job {
     pub(super) pace: Pace,
     pub(super) migrate_timeout_ms: u64,
     pub(super) credentials: Option<(Option<String>, String)>,
+    /// Bytes of a key that was not weighed: the mean of these slots, as the plan saw them.
+    pub(super) mean_bytes: u64,
+    /// The slots whose keys are weighed before they are opened.
+    pub(super) weigh: SlotSet,
     /// What is known of copies that the target may hold already.
     pub(super) copies: Copies,
 }
@@ -54,6 +65,10 @@ const MOST_STALLS: u32 = 10;
 const MOST_RETRIES: u32 = 6;
 /// What one MIGRATE carries at most: its payload is built in memory, and blocks the source.
 const MOST_KEYS_PER_CALL: usize = 1000;
+/// Keys of all slots in hand together, as far as they are counted beforehand: their names are held in memory.
+const MOST_KEYS_IN_HAND: u64 = 100_000;
+/// Keys that one round asks for: a reply of twenty thousand was measured to take a server one to three milliseconds.
+const MOST_KEYS_ASKED: usize = 10_000;
 
 /// The state machine.
 #[derive(Debug)]
@@ -65,7 +80,10 @@ pub(super) struct Classic {
     window: Vec<OpenSlot>,
     /// Slots of this window that have to be closed without moving, and why.
     retracted: Vec<(SlotId, String)>,
-    round: RoundSize,
+    /// The weighing of the window's slots, while it lasts.
+    weighing: Option<Weighing>,
+    allowance: Allowance,
+    round: Round,
     /// What the calls under way in `Transfer` were about, in order.
     sent: Vec<Sent>,
     /// Rest before the next call.
@@ -77,11 +95,14 @@ pub(super) struct Classic {
     unsettled: Vec<(SlotId, String)>,
     collided: Vec<SlotId>,
     keys: u64,
+    /// Bytes moved since they were last asked for.
+    fresh_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Vacancy,
+    Weigh,
     Import { attempt: u32 },
     Migrate { attempt: u32 },
     Transfer,
@@ -99,23 +120,10 @@ enum Phase {
 }
 
 #[derive(Debug)]
-struct OpenSlot {
-    slot: SlotId,
-    /// Keys of `database` that the source still has, as it said last; none while it was not asked.
-    keys: Option<Vec<Vec<u8>>>,
-    database: u32,
-    /// Whether every database was seen empty.
-    empty: bool,
-    stalls: u32,
-    copies: Copies,
-    replace: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
 enum Sent {
     Select,
-    Migrate { slot: SlotId, keys: usize },
-    Keys { slot: SlotId },
+    Migrate { slot: SlotId, keys: usize, bytes: u64, guess: Duration },
+    Keys { slot: SlotId, database: u32 },
 }
 
 impl Classic {
@@ -125,7 +133,9 @@ impl Classic {
             waiting: job.slots.iter().copied().collect(),
             window: Vec::new(),
             retracted: Vec::new(),
-            round: RoundSize::new(job.pace),
+            weighing: None,
+            allowance: Allowance { round: Duration::ZERO, call: Duration::MAX, duty: 1.0 },
+            round: Round::new(),
             sent: Vec::new(),
             rest: Duration::ZERO,
             cautious: false,
@@ -134,6 +144,7 @@ impl Classic {
             unsettled: Vec::new(),
             collided: Vec::new(),
             keys: 0,
+            fresh_bytes: 0,
             job,
         };
         machine.next_window();
@@ -145,9 +156,24 @@ impl Classic {
         (self.moved.len(), self.keys)
     }
 
-    /// Begins no further window: what is open is brought to its end.
-    pub(super) fn stop(&mut self) {
-        self.stayed.extend(self.waiting.drain(..).map(|slot| (slot, "stopped before it was opened".to_owned())));
+    /// From now on, what it may take.
+    pub(super) fn allow(&mut self, allowance: Allowance) {
+        self.allowance = allowance;
+    }
+
+    /// Bytes moved since this was last asked.
+    pub(super) fn take_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.fresh_bytes)
+    }
+
+    /// Opens no further slot: what is open is brought to its end.
+    pub(super) fn stop(&mut self, why: &str) {
+        let waiting = self.waiting.drain(..).map(|slot| (slot, why.to_owned()));
+        self.stayed.extend(waiting);
+        if matches!(self.phase, Phase::Vacancy | Phase::Weigh) {
+            self.stayed.extend(self.window.drain(..).map(|open| (open.slot, why.to_owned())));
+            self.phase = Phase::Over;
+        }
     }
 
     /// What to do next.
@@ -165,7 +191,17 @@ impl Classic {
         let question = |node: &Address, commands| vec![call(node, Lane::Control, commands, QUESTION_PATIENCE)];
         let each = |slots: &[SlotId], word: &dyn Fn(SlotId) -> Command| slots.iter().map(|slot| word(*slot)).collect();
         Next::Calls(match self.phase {
-            Phase::Vacancy => question(&target.address, wording::count_keys(&slots, self.job.route.databases)),
+            Phase::Vacancy => {
+                let count = |node: &Address| {
+                    let commands = wording::count_keys(&slots, self.job.route.databases);
+                    call(node, Lane::Control, commands, QUESTION_PATIENCE)
+                };
+                vec![count(&target.address), count(&source.address)]
+            }
+            Phase::Weigh => {
+                let commands = self.weighing.as_mut().and_then(Weighing::commands).unwrap_or_default();
+                vec![call(&source.address, Lane::Transfer, commands, QUESTION_PATIENCE)]
+            }
             Phase::Import { .. } => {
                 setslot(&target.address, each(&slots, &|slot| wording::importing(slot, &source.id)))
             }
@@ -225,6 +261,7 @@ impl Classic {
                 self.phase = Phase::Confirm { bumped: false };
             }
             Phase::Confirm { bumped } => self.confirm(results, bumped),
+            Phase::Vacancy => self.hear_counts(results),
             // A bump that was lost or refused: look whether it helped.
             Phase::BumpEpoch => self.phase = Phase::Confirm { bumped: true },
             _ => match single(results) {
@@ -236,7 +273,7 @@ impl Classic {
 
     fn hear_replies(&mut self, replies: Vec<Reply>, took: Duration) {
         match self.phase {
-            Phase::Vacancy => self.check_vacancy(replies),
+            Phase::Weigh => self.hear_weights(replies, took),
             Phase::Import { attempt } if replicas_lag(&replies, attempt) => {
                 (self.rest, self.phase) = (rest_before_retry(attempt), Phase::Import { attempt: attempt + 1 });
             }
@@ -274,7 +311,12 @@ impl Classic {
                 self.unsettled.append(&mut self.retracted);
                 self.next_window();
             }
-            Phase::AssignSource | Phase::TellOthers | Phase::Confirm { .. } | Phase::BumpEpoch | Phase::Over => {}
+            Phase::Vacancy
+            | Phase::AssignSource
+            | Phase::TellOthers
+            | Phase::Confirm { .. }
+            | Phase::BumpEpoch
+            | Phase::Over => {}
         }
         self.skip_empty_phases();
     }
@@ -283,7 +325,8 @@ impl Classic {
     fn skip_empty_phases(&mut self) {
         let about_window = matches!(
             self.phase,
-            Phase::Import { .. }
+            Phase::Weigh
+                | Phase::Import { .. }
                 | Phase::Migrate { .. }
                 | Phase::Transfer
                 | Phase::Verify { .. }
@@ -293,12 +336,16 @@ impl Classic {
         if about_window && self.window.is_empty() {
             self.window_done();
         }
+        if self.phase == Phase::Transfer && self.window.iter().all(OpenSlot::is_empty) {
+            self.phase = Phase::Verify { attempt: 0 };
+        }
     }
 
     fn next_window(&mut self) {
         let size = self.job.pace.open_slots().min(self.waiting.len());
         let copies = self.job.copies;
-        let open = |slot| OpenSlot { slot, keys: None, database: 0, empty: false, stalls: 0, copies, replace: false };
+        let databases = self.job.route.databases;
+        let open = |slot| OpenSlot::new(slot, databases, copies);
         self.window = self.waiting.drain(..size).map(open).collect();
         self.phase = match (self.window.is_empty(), copies) {
             (true, _) => Phase::Over,
@@ -318,7 +365,7 @@ impl Classic {
         let reason = error.to_string();
         // Before the first SETSLOT arrived, nothing has happened.
         let untouched = match self.phase {
-            Phase::Vacancy => true,
+            Phase::Vacancy | Phase::Weigh => true,
             Phase::Import { attempt: 0 } => matches!(error, LinkError::Unreachable { .. } | LinkError::Refused { .. }),
             _ => false,
         };
@@ -333,28 +380,73 @@ impl Classic {
         self.phase = Phase::Over;
     }
 
-    fn check_vacancy(&mut self, replies: Vec<Reply>) {
-        match wording::read_key_counts(replies, self.window.len(), self.job.route.databases) {
-            Ok(counts) => {
-                let mut counts = counts.into_iter();
-                let stayed = &mut self.stayed;
-                self.window.retain(|open| {
-                    let strays = counts.next().unwrap_or(0);
-                    if strays > 0 {
-                        stayed.push((
-                            open.slot,
-                            format!("the target holds {strays} stray keys of it: see `ballast check`"),
-                        ));
-                    }
-                    strays == 0
-                });
-            }
-            Err(error) => {
-                let reason = format!("the target did not count its keys: {error}");
-                self.stayed.extend(self.window.drain(..).map(|open| (open.slot, reason.clone())));
+    /// What either end holds of the slots in hand, which nobody has opened yet.
+    fn hear_counts(&mut self, results: Vec<Result<Vec<Reply>, LinkError>>) {
+        let (slots, databases) = (self.window.len(), self.job.route.databases);
+        let read = |result: Option<Result<Vec<Reply>, LinkError>>| {
+            let replies = result.unwrap_or(Ok(Vec::new())).map_err(|error| error.to_string())?;
+            let counts = wording::read_key_counts_by_database(replies, slots, databases);
+            counts.map_err(|error| format!("it did not count its keys: {error}"))
+        };
+        let mut results = results.into_iter();
+        let (strays, own) = match (read(results.next()), read(results.next())) {
+            (Ok(strays), Ok(own)) => (strays, own),
+            (Err(reason), _) => return self.give_back(&format!("the target: {reason}")),
+            (_, Err(reason)) => return self.give_back(&format!("the source: {reason}")),
+        };
+        let mut keys_in_hand = 0;
+        let mut counts = Vec::new();
+        for (open, (strays, own)) in std::mem::take(&mut self.window).into_iter().zip(strays.iter().zip(own)) {
+            let strays: u64 = strays.iter().sum();
+            keys_in_hand += own.iter().sum::<u64>();
+            if strays > 0 {
+                let reason = format!("the target holds {strays} stray keys of it: see `ballast check`");
+                self.stayed.push((open.slot, reason));
+            } else if keys_in_hand > MOST_KEYS_IN_HAND && !self.window.is_empty() {
+                self.waiting.push_front(open.slot);
+            } else {
+                counts.push((open.slot, own));
+                self.window.push(open);
             }
         }
+        self.weighing = Some(Weighing::new(&counts, databases, self.job.weigh.clone(), self.job.mean_bytes));
+        self.phase = Phase::Weigh;
+        self.weighed();
+    }
+
+    /// Nothing has happened to the slots in hand, and nothing will.
+    fn give_back(&mut self, reason: &str) {
+        let left = self.window.drain(..).map(|open| open.slot).chain(self.waiting.drain(..));
+        self.stayed.extend(left.map(|slot| (slot, reason.to_owned())));
+        self.phase = Phase::Over;
+    }
+
+    fn hear_weights(&mut self, replies: Vec<Reply>, took: Duration) {
+        self.rest = self.allowance.rest_after(took);
+        if let Some(weighing) = &mut self.weighing {
+            weighing.hear(replies, &self.round, self.allowance.call);
+        }
+        self.weighed();
+    }
+
+    /// Goes on once everything was weighed.
+    fn weighed(&mut self) {
+        if self.weighing.as_ref().is_some_and(|weighing| !weighing.is_done()) {
+            return;
+        }
+        let Some(weighing) = self.weighing.take() else { return };
+        let weights = weighing.found(&self.round, self.allowance.call);
+        for open in &mut self.window {
+            open.listed = !weights.partly.contains(&open.slot);
+        }
+        for ((slot, database), keys) in weights.keys {
+            self.with_open(slot, |open| open.keys[database as usize] = keys.into());
+        }
+        for (slot, reason) in weights.pinned {
+            self.drop_open(slot, |machine| machine.stayed.push((slot, reason)));
+        }
         self.phase = Phase::Import { attempt: 0 };
+        self.skip_empty_phases();
     }
 
     /// Keeps the slots whose `SETSLOT` was accepted and hands the others to `refuse`.
@@ -368,81 +460,93 @@ impl Classic {
         }
     }
 
-    /// The next round: keys that we know of are moved, and each slot is asked for more.
+    /// The next round: keys that we know of are moved, and slots of which we know none are asked for more.
     fn transfer(&mut self) -> Call {
-        let mut room = self.round.keys();
-        let mut commands = Vec::new();
-        self.sent.clear();
         let most_calls = if self.cautious { 1 } else { MOST_CALLS_PER_ROUND };
-        let with_keys = self.window.iter().filter(|open| !open.empty && open.keys.is_some()).count();
-        let shares = with_keys.clamp(1, most_calls) as u64;
-        let timeout_ms = (self.job.migrate_timeout_ms / shares).max(LEAST_TIMEOUT_MS);
-        let mut calls = 0;
-        let multi = self.job.route.databases > 1;
-        for open in self.window.iter().filter(|open| !open.empty) {
-            if room == 0 || calls == most_calls {
+        let mut room = self.allowance.round;
+        let mut to_ask = MOST_KEYS_ASKED;
+        let (mut batches, mut asked) = (Vec::new(), Vec::new());
+        for open in self.window.iter_mut().filter(|open| !open.is_empty()) {
+            if room.is_zero() || batches.len() == most_calls {
                 break;
             }
-            if multi {
-                commands.push(wording::select(open.database));
-                self.sent.push(Sent::Select);
+            if let Some(batch) = open.take(room.min(self.allowance.call), MOST_KEYS_PER_CALL, &self.round) {
+                room = room.saturating_sub(self.round.time(batch.guess));
+                batches.push((open.slot, open.replace, batch));
             }
-            let known = open.keys.as_deref().unwrap_or_default();
-            let now = &known[..known.len().min(room).min(MOST_KEYS_PER_CALL)];
-            if !now.is_empty() {
-                let transfer = Transfer {
-                    target: &self.job.route.target_from_source,
-                    database: open.database,
-                    timeout_ms,
-                    replace: open.replace,
-                    credentials: self.job.credentials.as_ref(),
-                };
-                commands.push(wording::migrate(transfer, now));
-                self.sent.push(Sent::Migrate { slot: open.slot, keys: now.len() });
-                room -= now.len();
-                calls += 1;
+            if open.knows_none() && !open.listed && to_ask > 0 {
+                to_ask = to_ask.saturating_sub(MOST_KEYS_PER_CALL);
+                asked.push(open.slot);
             }
-            commands.push(wording::keys_in_slot(open.slot, self.round.keys().min(MOST_KEYS_PER_CALL)));
-            self.sent.push(Sent::Keys { slot: open.slot });
         }
-        if multi {
-            commands.push(wording::select(0));
+        // Each MIGRATE waits for its socket to connect, to write and to read: the time-out is shared out.
+        let timeout_ms = (self.job.migrate_timeout_ms / batches.len().max(1) as u64).max(LEAST_TIMEOUT_MS);
+        let patience = QUESTION_PATIENCE + Duration::from_millis(timeout_ms.saturating_mul(3 * batches.len() as u64));
+        let mut commands = Vec::new();
+        self.sent.clear();
+        for (slot, replace, batch) in batches {
+            self.send_batch(slot, replace, batch, timeout_ms, &mut commands);
+        }
+        for slot in asked {
+            for database in 0..self.job.route.databases.max(1) {
+                self.select(database, &mut commands);
+                commands.push(wording::keys_in_slot(slot, MOST_KEYS_PER_CALL));
+                self.sent.push(Sent::Keys { slot, database });
+            }
+        }
+        self.select(0, &mut commands);
+        call(&self.job.route.source.address, Lane::Transfer, commands, patience)
+    }
+
+    fn send_batch(&mut self, slot: SlotId, replace: bool, batch: Batch, timeout_ms: u64, commands: &mut Vec<Command>) {
+        self.select(batch.database, commands);
+        let transfer = Transfer {
+            target: &self.job.route.target_from_source,
+            database: batch.database,
+            timeout_ms,
+            replace,
+            credentials: self.job.credentials.as_ref(),
+        };
+        let bytes = batch.keys.iter().map(|key| key.bytes).sum();
+        self.sent.push(Sent::Migrate { slot, keys: batch.keys.len(), bytes, guess: batch.guess });
+        commands.push(wording::migrate(transfer, batch.keys.into_iter().map(|key| key.name)));
+    }
+
+    /// Connections stand at database 0, and there is no other where there is one only.
+    fn select(&mut self, database: u32, commands: &mut Vec<Command>) {
+        if self.job.route.databases > 1 {
+            commands.push(wording::select(database));
             self.sent.push(Sent::Select);
         }
-        // Each MIGRATE waits for its socket to connect, to write and to read.
-        let patience = QUESTION_PATIENCE + Duration::from_millis(timeout_ms.saturating_mul(3 * calls as u64));
-        call(&self.job.route.source.address, Lane::Transfer, commands, patience)
     }
 
     fn hear_transfer(&mut self, replies: Vec<Reply>, took: Duration) {
         let sent = std::mem::take(&mut self.sent);
-        let mut round_keys = 0;
+        let mut moved_guess = Duration::ZERO;
         let mut stalled = 0;
         for (sent, reply) in sent.into_iter().zip(replies) {
             match sent {
                 Sent::Select => {}
-                Sent::Migrate { slot, keys } => match reply.ok() {
+                Sent::Migrate { slot, keys, bytes, guess } => match reply.ok() {
                     Ok(_) => {
-                        round_keys += keys;
+                        moved_guess += guess;
+                        self.keys += keys as u64;
+                        self.fresh_bytes += bytes;
                         self.with_open(slot, |open| (open.stalls, open.replace) = (0, false));
                     }
                     Err(error) => stalled = stalled.max(self.hear_migrate_refusal(slot, error)),
                 },
-                Sent::Keys { slot } => self.hear_keys(slot, reply),
+                Sent::Keys { slot, database } => self.hear_keys(slot, database, reply),
             }
         }
-        self.keys += round_keys as u64;
-        if round_keys > 0 {
-            self.round.learn(round_keys, took);
-            self.rest = self.job.pace.rest_after(took);
-            self.cautious = false;
-        }
         if stalled > 0 {
+            // Its time was that of time-outs, and tells nothing of what a key costs.
             self.cautious = true;
             self.rest = self.rest.max(Duration::from_millis(20 << stalled.min(5)));
-        }
-        if self.window.iter().all(|open| open.empty) {
-            self.phase = Phase::Verify { attempt: 0 };
+        } else if !moved_guess.is_zero() {
+            self.cautious = false;
+            let busy = self.round.learn(moved_guess, took);
+            self.rest = self.allowance.rest_after(busy);
         }
     }
 
@@ -456,6 +560,7 @@ impl Classic {
         let mut collides = false;
         self.with_open(slot, |open| {
             open.stalls += 1;
+            open.forget_keys();
             stalls = open.stalls;
             match refused {
                 Refused::Unknown => {
@@ -485,17 +590,16 @@ impl Classic {
         stalls
     }
 
-    fn hear_keys(&mut self, slot: SlotId, reply: Reply) {
-        let databases = self.job.route.databases;
+    /// Keys that the source still has in one database. Databases are asked in their order, so that the slot counts as listed
+    /// when the last one's list was whole and so were those before it.
+    fn hear_keys(&mut self, slot: SlotId, database: u32, reply: Reply) {
+        let mean_bytes = self.job.mean_bytes;
         match reply.list().and_then(|keys| keys.into_iter().map(Reply::bytes).collect::<Result<Vec<_>, _>>()) {
-            Ok(keys) => self.with_open(slot, |open| {
-                if !keys.is_empty() {
-                    open.keys = Some(keys);
-                } else if open.database + 1 < databases {
-                    (open.database, open.keys) = (open.database + 1, None);
-                } else {
-                    open.empty = true;
-                }
+            Ok(names) => self.with_open(slot, |open| {
+                let whole = names.len() < MOST_KEYS_PER_CALL && (database == 0 || open.listed);
+                let keys = names.into_iter().map(|name| Key { name, bytes: mean_bytes });
+                open.keys[database as usize] = keys.collect();
+                open.listed = whole;
             }),
             Err(error) => self.drop_open(slot, |machine| machine.unsettled.push((slot, error.to_string()))),
         }
@@ -512,7 +616,7 @@ impl Classic {
                 for (open, count) in self.window.iter_mut().zip(counts) {
                     if count > 0 {
                         all_empty = false;
-                        (open.empty, open.database, open.keys) = (false, 0, None);
+                        open.forget_keys();
                         open.stalls += 1;
                     }
                 }
@@ -593,7 +697,7 @@ impl Classic {
             }
             Err(_) => (Vec::new(), std::mem::take(&mut self.retracted).into_iter().map(|slot| (slot, 1)).collect()),
         };
-        let slots = |pairs: Vec<((SlotId, String), i64)>| pairs.into_iter().map(|(slot, _)| slot).collect::<Vec<_>>();
+        let slots = |pairs: Vec<((SlotId, String), u64)>| pairs.into_iter().map(|(slot, _)| slot).collect::<Vec<_>>();
         match (empty.is_empty(), holding.is_empty()) {
             (_, true) => (self.retracted, self.phase) = (slots(empty), Phase::RetractSource { attempt: 0 }),
             // All or none: a slot left half retracted for one more round trip is not worth a second list. Those that are

@@ -8,10 +8,22 @@ use tokio::time::Instant;
 use super::atomic::{self, Atomic};
 use super::call::{Call, Copies, Ending, Next};
 use super::classic::{self, Classic};
+use super::governor::Governor;
 use super::journal::Intent;
+use super::pace::Allowance;
 use super::survey::Route;
 use super::{Context, Progress};
 use crate::cluster::{LinkError, Reply};
+use crate::model::{Address, SlotSet};
+
+/// What the plan knew of the keys in a migration's slots.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Load {
+    /// Bytes of a key, on average.
+    pub(super) mean_bytes: u64,
+    /// Slots whose keys have to be weighed one by one before they are opened.
+    pub(super) weigh: SlotSet,
+}
 
 /// Either state machine.
 pub(super) enum Machine {
@@ -21,7 +33,7 @@ pub(super) enum Machine {
 
 impl Machine {
     /// None when the intent is atomic and the ends do not say, or share no form: then its job has to be waited for.
-    pub(super) fn new(intent: &Intent, route: Route, context: &Context, copies: Copies) -> Option<Self> {
+    pub(super) fn new(intent: &Intent, route: Route, load: &Load, context: &Context, copies: Copies) -> Option<Self> {
         let settings = &context.settings;
         if intent.protocol == "atomic" {
             let protocol = route.atomic?;
@@ -39,6 +51,8 @@ impl Machine {
                 pace: settings.pace,
                 migrate_timeout_ms: settings.migrate_timeout_ms,
                 credentials: context.cluster.credentials(),
+                mean_bytes: load.mean_bytes,
+                weigh: load.weigh.clone(),
                 copies,
             }))))
         }
@@ -58,9 +72,23 @@ impl Machine {
         }
     }
 
-    fn stop(&mut self) {
+    fn allow(&mut self, allowance: Allowance) {
+        if let Self::Classic(machine) = self {
+            machine.allow(allowance);
+        }
+    }
+
+    /// Bytes moved since this was last asked, as far as they are not known beforehand.
+    fn take_bytes(&mut self) -> u64 {
         match self {
-            Self::Classic(machine) => machine.stop(),
+            Self::Classic(machine) => machine.take_bytes(),
+            Self::Atomic(_) => 0,
+        }
+    }
+
+    fn stop(&mut self, why: &str) {
+        match self {
+            Self::Classic(machine) => machine.stop(why),
             Self::Atomic(machine) => machine.stop(),
         }
     }
@@ -74,7 +102,13 @@ impl Machine {
 }
 
 /// Runs a machine to its end, telling everyone who watches.
-pub(super) async fn drive(mut machine: Machine, intent: &Intent, context: &Context) -> Ending {
+pub(super) async fn drive(
+    mut machine: Machine,
+    intent: &Intent,
+    target: &Address,
+    governor: &Governor,
+    context: &Context,
+) -> Ending {
     let tell = |(slots_moved, keys_moved): (usize, u64), finished: bool| {
         (context.progress)(Progress {
             source: intent.source.clone(),
@@ -91,13 +125,21 @@ pub(super) async fn drive(mut machine: Machine, intent: &Intent, context: &Conte
     let mut told = (0, 0);
     loop {
         if context.stop.is_asked() {
-            machine.stop();
+            machine.stop("stopped before it was opened");
         }
+        if let Some(objection) = governor.objection_to(target) {
+            machine.stop(&objection);
+        }
+        machine.allow(governor.allowance());
         match machine.next() {
             Next::Calls(calls) => {
                 let asked = Instant::now();
                 let results = join_all(calls.iter().map(|call| say(call, context))).await;
                 machine.hear(results, asked.elapsed());
+                let wait = governor.take(machine.take_bytes());
+                if !wait.is_zero() {
+                    tokio::time::sleep(wait).await;
+                }
                 if machine.progress() != told {
                     told = machine.progress();
                     tell(told, false);

@@ -1,13 +1,19 @@
-//! How hard we lean on the servers.
+//! How hard we lean on the servers. Pure.
 //!
-//! A server executes a pipeline of MIGRATEs without serving anybody else in between, so the unit that clients feel is the
-//! *round*: all keys sent in one pipeline. The pace bounds how long a round may take and how long we rest after it; the
-//! number of keys follows from what rounds were measured to take: it grows by a quarter while they fit, and halves when
-//! one does not.
+//! A [`Pace`] is what the operator chose: upper bounds. A [`Throttle`] learns below them from what clients feel: its *share*
+//! of the pace grows a little with every probe that comes back in time, and shrinks by a part with every one that does not.
+//! [`Allowance`] is both together: what a machine may take now.
+
+mod round;
+mod throttle;
+mod tokens;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub(super) use round::{Round, guess};
+pub(super) use throttle::{Throttle, Vitals};
 
 /// How hard we may lean on the servers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,25 +28,53 @@ pub enum Pace {
     Fast,
 }
 
+/// How much one atomic migration takes: whichever bound is met first. The server pauses writes once for each, and cleans up
+/// after each, for as long as its slots are large.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Portion {
+    pub(super) slots: usize,
+    pub(super) keys: f64,
+    pub(super) bytes: f64,
+}
+
+/// What a machine may take now.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Allowance {
+    /// Longest time that one round (all MIGRATEs of one pipeline) may keep the source from its clients.
+    pub(super) round: Duration,
+    /// Longest time that one MIGRATE may.
+    pub(super) call: Duration,
+    /// The share of time in which the source may be kept busy, above 0 to 1.
+    pub(super) duty: f64,
+}
+
 impl Pace {
-    /// Longest time that one round may block the source.
-    #[must_use]
-    pub const fn round_budget(self) -> Duration {
+    /// Longest time that one round may keep the source from its clients.
+    const fn round(self) -> Duration {
         match self {
-            Self::Gentle => Duration::from_millis(1),
-            // Half of the five milliseconds promised: a round is measured from outside, the network included.
-            Self::Default => Duration::from_micros(2500),
+            // A tenth of what a client on a good network waits anyway.
+            Self::Gentle => Duration::from_micros(300),
+            Self::Default => Duration::from_millis(1),
             Self::Fast => Duration::from_millis(50),
         }
     }
 
-    /// How long to rest after a round that took `took`.
-    #[must_use]
-    pub fn rest_after(self, took: Duration) -> Duration {
+    /// The share of time in which a source, or for atomic migrations a pair, may be kept busy.
+    const fn duty(self) -> f64 {
         match self {
-            Self::Gentle => took * 4,
-            Self::Default => took / 2,
-            Self::Fast => Duration::ZERO,
+            Self::Gentle => 0.2,
+            Self::Default => 0.6,
+            Self::Fast => 1.0,
+        }
+    }
+
+    /// What clients may feel: a probe is slow beyond `factor` times what is usual, or `slack` more than that, whichever is
+    /// longer: on a fast network a factor alone would be a few microseconds. None: whatever the servers do.
+    const fn tolerance(self) -> Option<(f64, Duration)> {
+        match self {
+            Self::Gentle => Some((1.1, Duration::from_micros(300))),
+            Self::Default => Some((1.5, Duration::from_millis(1))),
+            Self::Fast => None,
         }
     }
 
@@ -48,18 +82,16 @@ impl Pace {
     ///
     /// Multi-key commands on an open slot get TRYAGAIN, so few is kind; each phase is one round trip and one save of the
     /// server's cluster file for all of them, so many is quick.
-    #[must_use]
-    pub const fn open_slots(self) -> usize {
+    pub(super) const fn open_slots(self) -> usize {
         match self {
             Self::Gentle => 4,
             Self::Default => 16,
-            Self::Fast => 128,
+            Self::Fast => 256,
         }
     }
 
     /// Migrations at the same time: each source has its own main thread, and its own fork.
-    #[must_use]
-    pub const fn migrations(self) -> usize {
+    pub(super) const fn migrations(self) -> usize {
         match self {
             Self::Gentle => 1,
             // Two sources feeding one target measured 1.4 times one.
@@ -68,75 +100,43 @@ impl Pace {
         }
     }
 
-    /// Slots in one atomic migration: the server pauses writes once for each, for as long as its last changes take.
-    #[must_use]
-    pub const fn atomic_slots(self) -> usize {
+    /// Classic migrations between the same two nodes at the same time: while one thinks, the other's round is under way.
+    pub(super) const fn lanes(self) -> usize {
         match self {
-            Self::Gentle => 64,
-            Self::Default => 256,
-            Self::Fast => 4096,
+            Self::Gentle | Self::Default => 1,
+            Self::Fast => 2,
+        }
+    }
+
+    /// What one atomic migration takes at most.
+    pub(super) const fn portion(self) -> Portion {
+        match self {
+            Self::Gentle => Portion { slots: 32, keys: 2_500.0, bytes: (4 << 20) as f64 },
+            Self::Default => Portion { slots: 256, keys: 25_000.0, bytes: (32 << 20) as f64 },
+            Self::Fast => Portion { slots: 4096, keys: f64::INFINITY, bytes: (4_u64 << 30) as f64 },
         }
     }
 }
 
-/// Keys per round, learnt from how long rounds took.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct RoundSize {
-    budget: Duration,
-    keys: usize,
-}
-
-/// A first guess that a server moves well within a millisecond unless values are large.
-const FIRST_ROUND_KEYS: usize = 32;
-/// More gains nothing: the reply of GETKEYSINSLOT and the MIGRATE itself become large.
-const MOST_KEYS: usize = 20_000;
-
-impl RoundSize {
-    pub(super) fn new(pace: Pace) -> Self {
-        Self { budget: pace.round_budget(), keys: FIRST_ROUND_KEYS }
+impl Portion {
+    /// So many slots, whatever is in them.
+    pub(super) fn of_slots(slots: usize) -> Self {
+        Self { slots, keys: f64::INFINITY, bytes: f64::INFINITY }
     }
 
-    /// Keys for the next round, at least 1.
-    pub(super) fn keys(&self) -> usize {
-        self.keys
-    }
-
-    /// Learns from a round that moved `keys` keys.
-    pub(super) fn learn(&mut self, keys: usize, took: Duration) {
-        if took > self.budget {
-            self.keys = (keys.min(self.keys) / 2).max(1);
-        } else if keys * 2 > self.keys {
-            // Only a round that was about full says that there is room for more.
-            self.keys = (self.keys + self.keys / 4 + 1).min(MOST_KEYS);
+    /// This part of it: at least one slot always goes.
+    pub(super) fn scaled(self, share: f64) -> Self {
+        Self {
+            slots: ((self.slots as f64 * share) as usize).max(1),
+            keys: self.keys * share,
+            bytes: self.bytes * share,
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rounds_grow_while_they_fit_and_halve_when_they_do_not() {
-        let mut size = RoundSize::new(Pace::Default);
-        let cost = Duration::from_micros(10);
-        for _ in 0..100 {
-            let keys = size.keys();
-            size.learn(keys, cost * u32::try_from(keys).expect("few keys"));
-        }
-        assert!((100..=320).contains(&size.keys()), "settles around 250 keys of 10 µs: {}", size.keys());
-        size.learn(size.keys(), Duration::from_secs(1));
-        assert!(size.keys() <= 160);
-        for _ in 0..20 {
-            size.learn(size.keys(), Duration::from_secs(1));
-        }
-        assert_eq!(size.keys(), 1, "one key is the least");
-    }
-
-    #[test]
-    fn a_round_that_was_nearly_empty_teaches_nothing() {
-        let mut size = RoundSize::new(Pace::Fast);
-        size.learn(1, Duration::from_micros(1));
-        assert_eq!(size.keys(), FIRST_ROUND_KEYS);
+impl Allowance {
+    /// How long to leave the source to its clients after it was kept busy for `busy`.
+    pub(super) fn rest_after(&self, busy: Duration) -> Duration {
+        busy.mul_f64(1.0 / self.duty - 1.0)
     }
 }

@@ -6,8 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::pace::Pace;
-use super::survey::portions;
+use super::pace::{Pace, Portion};
 use crate::cluster::question::AtomicProtocol;
 use crate::model::{Move, NodeId, SlotId, SlotSet};
 
@@ -21,12 +20,32 @@ pub(super) struct Migration {
     pub(super) atomic: Option<AtomicProtocol>,
 }
 
+/// All slots that are to go from one primary to another, less those that have begun to.
+#[derive(Debug)]
+struct Pair {
+    source: NodeId,
+    target: NodeId,
+    atomic: Option<AtomicProtocol>,
+    /// Lowest first.
+    waiting: VecDeque<Cargo>,
+}
+
+/// A slot with what is in it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cargo {
+    pub(super) slot: SlotId,
+    pub(super) keys: f64,
+    pub(super) bytes: f64,
+}
+
 /// Migrations that wait and that run.
 #[derive(Debug)]
 pub(super) struct Schedule {
-    waiting: VecDeque<Migration>,
+    pairs: Vec<Pair>,
     running: Vec<Migration>,
     concurrency: usize,
+    /// Classic migrations of one pair at the same time.
+    lanes: usize,
 }
 
 /// Slots in one classic migration: what one journal entry covers, and one look at both ends precedes.
@@ -37,49 +56,62 @@ const CLASSIC_SLOTS: usize = 512;
 const MOST_SOURCES: usize = 4;
 
 impl Schedule {
-    /// Groups `moves` by their ends, in the order in which pairs first appear, in portions that the pace allows.
+    /// Groups `moves` by their ends, in the order in which pairs first appear.
     pub(super) fn new(
         moves: &[Move],
         atomic: impl Fn(&NodeId, &NodeId) -> Option<AtomicProtocol>,
+        cargo: impl Fn(SlotId) -> Cargo,
         pace: Pace,
         concurrency: usize,
     ) -> Self {
-        let mut pairs: Vec<(&NodeId, &NodeId, Vec<SlotId>)> = Vec::new();
+        let mut pairs: Vec<Pair> = Vec::new();
         for step in moves {
-            match pairs.iter_mut().find(|(from, to, _)| **from == step.from && **to == step.to) {
-                Some((_, _, slots)) => slots.push(step.slot),
-                None => pairs.push((&step.from, &step.to, vec![step.slot])),
+            let cargo = cargo(step.slot);
+            match pairs.iter_mut().find(|pair| pair.source == step.from && pair.target == step.to) {
+                Some(pair) => pair.waiting.push_back(cargo),
+                None => pairs.push(Pair {
+                    source: step.from.clone(),
+                    target: step.to.clone(),
+                    atomic: atomic(&step.from, &step.to),
+                    waiting: [cargo].into(),
+                }),
             }
         }
-        let waiting = pairs
-            .into_iter()
-            .flat_map(|(from, to, slots)| {
-                let atomic = atomic(from, to);
-                let size = if atomic.is_none() { CLASSIC_SLOTS } else { pace.atomic_slots() };
-                portions(&slots.into_iter().collect(), size).into_iter().map(move |slots| Migration {
-                    source: from.clone(),
-                    target: to.clone(),
-                    slots,
-                    atomic,
-                })
-            })
-            .collect();
-        Self { waiting, running: Vec::new(), concurrency: concurrency.max(1) }
+        for pair in &mut pairs {
+            pair.waiting.make_contiguous().sort_by_key(|cargo| cargo.slot);
+        }
+        Self { pairs, running: Vec::new(), concurrency: concurrency.max(1), lanes: pace.lanes() }
     }
 
-    /// The next migration that may run beside those that do.
-    pub(super) fn start_next(&mut self) -> Option<Migration> {
+    /// Whether any slot has not begun to move.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.pairs.is_empty()
+    }
+
+    /// The next migration that may run beside those that do, with as many slots as `portion` allows now if it is atomic.
+    pub(super) fn start_next(&mut self, portion: Portion) -> Option<Migration> {
         if self.running.len() >= self.concurrency {
             return None;
         }
-        let sources_of = |target: &NodeId| self.running.iter().filter(|running| running.target == *target).count();
-        let may_start = |waiting: &Migration| {
-            !self.running.iter().any(|running| conflict(waiting, running)) && sources_of(&waiting.target) < MOST_SOURCES
-        };
-        let place = self.waiting.iter().position(may_start)?;
-        let migration = self.waiting.remove(place)?;
+        let place = self.pairs.iter().position(|pair| self.may_start(pair))?;
+        let pair = &mut self.pairs[place];
+        let slots = if pair.atomic.is_some() { pair.cut(portion) } else { pair.cut(Portion::of_slots(CLASSIC_SLOTS)) };
+        let Pair { source, target, atomic, .. } = &*pair;
+        let migration = Migration { source: source.clone(), target: target.clone(), slots, atomic: *atomic };
+        if pair.waiting.is_empty() {
+            self.pairs.remove(place);
+        }
         self.running.push(migration.clone());
         Some(migration)
+    }
+
+    fn may_start(&self, pair: &Pair) -> bool {
+        let of_pair = |running: &&Migration| running.source == pair.source && running.target == pair.target;
+        let lanes = self.running.iter().filter(of_pair).count();
+        let sources = self.running.iter().filter(|running| running.target == pair.target).count() - lanes;
+        let others = || self.running.iter().filter(|running| !of_pair(running));
+        let lane_is_free = lanes == 0 || pair.atomic.is_none() && lanes < self.lanes;
+        lane_is_free && sources < MOST_SOURCES && !others().any(|running| conflict(pair, running))
     }
 
     /// Notes that a migration is over.
@@ -87,18 +119,39 @@ impl Schedule {
         self.running.retain(|running| running != migration);
     }
 
-    /// Forgets those that have not begun, and returns them.
-    pub(super) fn cancel_waiting(&mut self) -> Vec<Migration> {
-        self.waiting.drain(..).collect()
+    /// Forgets those that have not begun.
+    pub(super) fn cancel_waiting(&mut self) {
+        self.pairs.clear();
     }
 }
 
-fn conflict(a: &Migration, b: &Migration) -> bool {
-    let shares_node = a.source == b.source || a.target == b.target || a.source == b.target || a.target == b.source;
-    let one_task_per_node = [a.atomic, b.atomic].contains(&Some(AtomicProtocol::RedisMigrationImport));
+impl Pair {
+    /// Takes slots from the front until the portion is full: one at least.
+    fn cut(&mut self, portion: Portion) -> SlotSet {
+        let (mut slots, mut keys, mut bytes) = (Vec::new(), 0.0, 0.0);
+        while let Some(next) = self.waiting.front() {
+            (keys, bytes) = (keys + next.keys, bytes + next.bytes);
+            let full = slots.len() == portion.slots || keys > portion.keys || bytes > portion.bytes;
+            if full && !slots.is_empty() {
+                break;
+            }
+            slots.extend(self.waiting.pop_front().map(|cargo| cargo.slot));
+        }
+        slots.into_iter().collect()
+    }
+}
+
+/// Whether a migration of `pair` must not run beside `running`, which is of another one.
+fn conflict(pair: &Pair, running: &Migration) -> bool {
+    let shares_node = pair.source == running.source
+        || pair.target == running.target
+        || pair.source == running.target
+        || pair.target == running.source;
+    let one_task_per_node = [pair.atomic, running.atomic].contains(&Some(AtomicProtocol::RedisMigrationImport));
     // SETSLOT is refused on a node that has an atomic job.
-    let mixed = a.atomic != b.atomic;
-    if one_task_per_node || mixed { shares_node } else { shares_node && a.target != b.target || a.source == b.source }
+    let mixed = pair.atomic != running.atomic;
+    let feeds_the_same_target = pair.target == running.target && pair.source != running.source;
+    if one_task_per_node || mixed { shares_node } else { shares_node && !feeds_the_same_target }
 }
 
 #[cfg(test)]
@@ -119,43 +172,68 @@ mod tests {
         pairs.iter().flat_map(|(from, to, slots)| slots.clone().map(|slot| step(*from, *to, slot))).collect()
     }
 
+    const ALL: Portion = Portion { slots: usize::MAX, keys: f64::INFINITY, bytes: f64::INFINITY };
+
+    fn small(slot: SlotId) -> Cargo {
+        Cargo { slot, keys: 10.0, bytes: 1000.0 }
+    }
+
     #[test]
     fn several_sources_feed_one_target_but_no_node_is_both() {
         let plan = moves(&[('a', 'b', 0..2), ('b', 'c', 10..11), ('c', 'b', 20..21), ('a', 'd', 30..31)]);
-        let mut schedule = Schedule::new(&plan, |_, _| None, Pace::Default, 8);
-        let first = schedule.start_next().expect("one may always run");
-        let second = schedule.start_next().expect("another source of the same target");
+        let mut schedule = Schedule::new(&plan, |_, _| None, small, Pace::Default, 8);
+        let first = schedule.start_next(ALL).expect("one may always run");
+        let second = schedule.start_next(ALL).expect("another source of the same target");
         assert_eq!((first.target.clone(), second.target.clone()), (node('b'), node('b')));
         assert_eq!(first.slots.to_string(), "0-1");
-        assert_eq!(schedule.start_next(), None, "b and c are taken, and a feeds b");
+        assert_eq!(schedule.start_next(ALL), None, "b and c are taken, and a feeds b");
         schedule.finished(&first);
-        assert_eq!(schedule.start_next().expect("a is free again").target, node('d'));
+        assert_eq!(schedule.start_next(ALL).expect("a is free again").target, node('d'));
     }
 
     #[test]
     fn few_sources_feed_one_target_at_a_time() {
         let plan = moves(&[('a', 'f', 0..1), ('b', 'f', 1..2), ('c', 'f', 2..3), ('d', 'f', 3..4), ('e', 'f', 4..5)]);
-        let mut schedule = Schedule::new(&plan, |_, _| None, Pace::Fast, 16);
-        let running: Vec<Migration> = std::iter::from_fn(|| schedule.start_next()).collect();
+        let mut schedule = Schedule::new(&plan, |_, _| None, small, Pace::Fast, 16);
+        let running: Vec<Migration> = std::iter::from_fn(|| schedule.start_next(ALL)).collect();
         assert_eq!(running.len(), MOST_SOURCES);
         schedule.finished(&running[0]);
-        assert_eq!(schedule.start_next().expect("there is room again").source, node('e'));
+        assert_eq!(schedule.start_next(ALL).expect("there is room again").source, node('e'));
     }
 
     #[test]
     fn redis_atomic_migrations_share_no_node() {
         let plan = moves(&[('a', 'b', 0..1), ('c', 'b', 1..2), ('c', 'd', 2..3)]);
-        let mut schedule = Schedule::new(&plan, |_, _| Some(AtomicProtocol::RedisMigrationImport), Pace::Default, 8);
-        assert_eq!(schedule.start_next().expect("first").target, node('b'));
-        assert_eq!(schedule.start_next().expect("disjoint").target, node('d'));
-        assert_eq!(schedule.start_next(), None);
+        let mut schedule =
+            Schedule::new(&plan, |_, _| Some(AtomicProtocol::RedisMigrationImport), small, Pace::Default, 8);
+        assert_eq!(schedule.start_next(ALL).expect("first").target, node('b'));
+        assert_eq!(schedule.start_next(ALL).expect("disjoint").target, node('d'));
+        assert_eq!(schedule.start_next(ALL), None);
     }
 
     #[test]
-    fn large_batches_are_portioned_by_the_pace() {
-        let plan = moves(&[('a', 'b', 0..1000)]);
-        let mut schedule = Schedule::new(&plan, |_, _| Some(AtomicProtocol::ValkeyMigrateSlots), Pace::Gentle, 1);
-        assert_eq!(schedule.start_next().expect("a portion").slots.len(), Pace::Gentle.atomic_slots());
-        assert_eq!(schedule.start_next(), None, "one at a time");
+    fn atomic_migrations_take_what_the_portion_allows_now() {
+        let plan = moves(&[('a', 'b', 0..100)]);
+        let atomic = |_: &NodeId, _: &NodeId| Some(AtomicProtocol::ValkeyMigrateSlots);
+        let mut schedule = Schedule::new(&plan, atomic, small, Pace::Default, 8);
+        let mut take = |portion| {
+            let migration = schedule.start_next(portion).expect("a portion");
+            assert_eq!(schedule.start_next(portion), None, "a source forks once at a time");
+            schedule.finished(&migration);
+            migration.slots.to_string()
+        };
+        assert_eq!(take(Portion { slots: 5, ..ALL }), "0-4");
+        assert_eq!(take(Portion { keys: 31.0, ..ALL }), "5-7");
+        assert_eq!(take(Portion { bytes: 1.0, ..ALL }), "8", "one slot at least");
+        assert_eq!(take(ALL), "9-99");
+        assert!(!schedule.is_waiting());
+    }
+
+    #[test]
+    fn two_classic_migrations_of_a_pair_take_turns_at_a_fast_pace() {
+        let plan = moves(&[('a', 'b', 0..2000)]);
+        let mut schedule = Schedule::new(&plan, |_, _| None, small, Pace::Fast, 8);
+        let slots: Vec<usize> = std::iter::from_fn(|| schedule.start_next(ALL)).map(|one| one.slots.len()).collect();
+        assert_eq!(slots, [CLASSIC_SLOTS, CLASSIC_SLOTS]);
     }
 }

@@ -9,8 +9,9 @@ use tracing::{info, warn};
 
 use super::call::{Copies, Ending, QUESTION_PATIENCE};
 use super::fate::{self, Fate, Jobs, Recovery};
+use super::governor::Governor;
 use super::journal::{Intent, IntentId, JournalError};
-use super::machine::{Machine, drive};
+use super::machine::{Load, Machine, drive};
 use super::survey::{self, Route, View, WhoAreYou};
 use super::{Context, ProtocolChoice, wording};
 use crate::cluster::capability::Abilities;
@@ -53,6 +54,8 @@ pub(super) async fn settle(intent: &Intent, addresses: &[Address], collided: Slo
     let mut collided: BTreeSet<SlotId> = collided.iter().collect();
     let mut reasons: BTreeMap<SlotId, String> = BTreeMap::new();
     let mut keys = 0;
+    // Nobody feels the pulse here: what was begun is to be over soon.
+    let governor = Governor::new(context);
     // What was begun classically goes on classically, over every database: that both ends could do it atomically says
     // nothing of the keys on the way.
     let choice = if intent.protocol == "atomic" { ProtocolChoice::Auto } else { ProtocolChoice::Classic };
@@ -94,8 +97,10 @@ pub(super) async fn settle(intent: &Intent, addresses: &[Address], collided: Slo
                 slots: slots.iter().copied().collect(),
                 ..intent.clone()
             };
-            let machine = match route_of((&source, &target), choice, &views, context).await {
-                Ok(route) => Machine::new(&part, route, context, copies),
+            let (at, machine) = match route_of((&source, &target), choice, &views, context).await {
+                Ok(route) => {
+                    (route.target.address.clone(), Machine::new(&part, route, &Load::default(), context, copies))
+                }
                 Err(objection) => {
                     reasons.extend(slots.into_iter().map(|slot| (slot, objection.clone())));
                     continue;
@@ -106,7 +111,7 @@ pub(super) async fn settle(intent: &Intent, addresses: &[Address], collided: Slo
                 reasons.extend(slots.into_iter().map(|slot| (slot, reason.to_owned())));
                 continue;
             };
-            let outcome = drive(machine, &part, context).await;
+            let outcome = drive(machine, &part, &at, &governor, context).await;
             if outcome.keys > 0 || !outcome.moved.is_empty() {
                 deadline = Instant::now() + patience;
             }

@@ -13,6 +13,8 @@ use crate::model::{
 
 const NODES: usize = 3;
 const KEYS: usize = 5;
+/// Long enough for everything but a call that never returns; short, since probes tick all the while.
+const MOST_TIME: Duration = Duration::from_secs(60);
 
 fn slots() -> Vec<SlotId> {
     (0..6).filter_map(SlotId::new).collect()
@@ -110,8 +112,7 @@ async fn any_fault_at_any_call_loses_nothing_and_leaves_nothing_open() {
             let (toy, context) = scene();
             toy.fail_at(call, fault);
             let (plan, snapshot) = plan();
-            // Long enough for everything but a call that never returns.
-            let run = tokio::time::timeout(Duration::from_secs(3600), execute(plan, &snapshot, &context)).await;
+            let run = tokio::time::timeout(MOST_TIME, execute(plan, &snapshot, &context)).await;
             assert_eq!(run.is_err(), fault == Fault::WeDie, "{story}");
             // Clients go on writing whatever became of us.
             for slot in slots() {
@@ -135,7 +136,7 @@ async fn writes_between_death_and_recovery_are_kept() {
         let (toy, context) = scene();
         toy.fail_at(call, Fault::WeDie);
         let (plan, snapshot) = plan();
-        drop(tokio::time::timeout(Duration::from_secs(3600), execute(plan, &snapshot, &context)).await);
+        drop(tokio::time::timeout(MOST_TIME, execute(plan, &snapshot, &context)).await);
         let mut unacknowledged = false;
         for slot in slots() {
             for key in 0..KEYS {
@@ -166,4 +167,26 @@ async fn a_stray_key_keeps_its_slot_where_it_is() {
         "{reports:?}"
     );
     assert_eq!(toy.settled_owner(slot), Some(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_with_a_key_that_is_too_large_is_not_even_opened() {
+    let (toy, context) = scene();
+    let slot = slots()[2];
+    toy.put(0, slot, "2:huge");
+    let (plan, snapshot) = plan();
+    let reports = execute(plan, &snapshot, &context).await;
+    assert_eq!(moved(&reports).len(), 5);
+    let [(stayed, why)] = &reports[0].stayed[..] else { panic!("{reports:?}") };
+    assert_eq!(*stayed, slot);
+    assert!(why.contains("pinned by key '2:huge' (hash of 1000000 members, 64MiB)"), "{why}");
+    assert_eq!((toy.settled_owner(slot), toy.copies(slot).len()), (Some(0), KEYS + 1));
+
+    // Whoever bears the stall may have it.
+    let (toy, context) = scene();
+    toy.put(0, slot, "2:huge");
+    let bold = Context { settings: Settings { max_block_ms: 5000, ..context.settings }, ..context };
+    let (plan, snapshot) = self::plan();
+    assert_eq!(moved(&execute(plan, &snapshot, &bold).await).len(), 6);
+    assert_eq!(toy.settled_owner(slot), Some(1));
 }

@@ -5,7 +5,7 @@ use super::call::{Call, QUESTION_PATIENCE};
 use crate::cluster::capability::Capabilities;
 use crate::cluster::question::{AtomicProtocol, ClusterNodes, ServerInfo};
 use crate::cluster::{Command, Lane, LinkError, Question, Reply, ReplyError};
-use crate::model::{Address, LinkState, NodeId, NodeRecord, Role, SlotId, SlotSet};
+use crate::model::{Address, LinkState, NodeId, NodeRecord, Role, SlotSet};
 
 /// What one node says of itself and of the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,10 +175,4 @@ fn databases(from: Option<&Capabilities>, to: Option<&Capabilities>) -> Result<u
         return Err(format!("the source has {source} databases and the target only {target}"));
     }
     Ok(source)
-}
-
-/// The slots of `set` in portions of at most `size`, ascending.
-pub(super) fn portions(set: &SlotSet, size: usize) -> Vec<SlotSet> {
-    let slots: Vec<SlotId> = set.iter().collect();
-    slots.chunks(size.max(1)).map(|chunk| chunk.iter().copied().collect()).collect()
 }

@@ -38,7 +38,7 @@ pub(super) struct Transfer<'a> {
     pub(super) credentials: Option<&'a (Option<String>, String)>,
 }
 
-pub(super) fn migrate(transfer: Transfer<'_>, keys: &[Vec<u8>]) -> Command {
+pub(super) fn migrate(transfer: Transfer<'_>, keys: impl Iterator<Item = Vec<u8>>) -> Command {
     let Transfer { target, database, timeout_ms, replace, credentials } = transfer;
     let mut command =
         Command::new("MIGRATE").arg(&target.host).arg(target.port).bytes("").arg(database).arg(timeout_ms);
@@ -50,7 +50,7 @@ pub(super) fn migrate(transfer: Transfer<'_>, keys: &[Vec<u8>]) -> Command {
         Some((None, password)) => command.arg("AUTH").secret(password),
         None => command,
     };
-    keys.iter().fold(command.arg("KEYS"), |command, key| command.bytes(key.clone()))
+    keys.fold(command.arg("KEYS"), Command::bytes)
 }
 
 /// Counts the keys of `slots` in every database. The connection ends in database 0, as it began.
@@ -64,17 +64,48 @@ pub(super) fn count_keys(slots: &[SlotId], databases: u32) -> Vec<Command> {
 }
 
 /// Reads the replies to [`count_keys`]: keys per slot over all databases.
-pub(super) fn read_key_counts(replies: Vec<Reply>, slots: usize, databases: u32) -> Result<Vec<i64>, ReplyError> {
+pub(super) fn read_key_counts(replies: Vec<Reply>, slots: usize, databases: u32) -> Result<Vec<u64>, ReplyError> {
+    let counts = read_key_counts_by_database(replies, slots, databases)?;
+    Ok(counts.into_iter().map(|counts| counts.iter().sum()).collect())
+}
+
+/// The same, apart for each database.
+pub(super) fn read_key_counts_by_database(
+    replies: Vec<Reply>,
+    slots: usize,
+    databases: u32,
+) -> Result<Vec<Vec<u64>>, ReplyError> {
     let stride = if databases <= 1 { slots } else { slots + 1 };
     let selects = stride - slots;
-    let mut counts = vec![0; slots];
+    let mut counts = vec![Vec::new(); slots];
     for (place, reply) in replies.into_iter().take(stride * databases.max(1) as usize).enumerate() {
         match (place % stride).checked_sub(selects) {
-            Some(slot) => counts[slot] += reply.int()?,
+            Some(slot) => {
+                let count = reply.int()?;
+                let count = u64::try_from(count).map_err(|_| Reply::Int(count).unexpected("a number of keys"))?;
+                counts[slot].push(count);
+            }
             None => drop(reply.ok()?),
         }
     }
     Ok(counts)
+}
+
+pub(super) fn memory_usage(key: Vec<u8>, samples: u32) -> Command {
+    Command::new("MEMORY USAGE").bytes(key).arg("SAMPLES").arg(samples)
+}
+
+/// The command that counts the members of a key of this type. Of a type that has none (a module's), the key itself.
+pub(super) fn length_of(kind: &str) -> &'static str {
+    match kind {
+        "string" => "STRLEN",
+        "hash" => "HLEN",
+        "list" => "LLEN",
+        "set" => "SCARD",
+        "zset" => "ZCARD",
+        "stream" => "XLEN",
+        _ => "EXISTS",
+    }
 }
 
 /// Asks a node what it is: only a primary's word about its keys counts.

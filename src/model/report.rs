@@ -176,6 +176,40 @@ pub struct MigrationReport {
     pub bytes: u64,
     /// Milliseconds from the first step to the last.
     pub duration_ms: u64,
+    /// How hard the servers were leant on meanwhile.
+    #[serde(default)]
+    pub pace: PaceReport,
+}
+
+/// What was decided about the pace while slots moved, by what clients felt: see `[migration] pace`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PaceReport {
+    /// The part of the configured pace that was taken at the end, 0 to 1.
+    pub share: f64,
+    /// The smallest part that was taken, 0 to 1.
+    pub least_share: f64,
+    /// Probes that came back while slots moved.
+    pub probes: u64,
+    /// Those of them that were slower than is tolerated.
+    pub slow_probes: u64,
+    /// What a probe may take, in milliseconds; absent when the pace tolerates anything.
+    pub tolerated_ms: Option<f64>,
+    /// How often the pace was eased, by reason: `latency`, `replica-lag`, `bandwidth`.
+    pub eased: BTreeMap<String, u64>,
+}
+
+impl PaceReport {
+    /// What came about since `earlier`, of the same series.
+    #[must_use]
+    pub fn since(mut self, earlier: &Self) -> Self {
+        self.probes -= earlier.probes.min(self.probes);
+        self.slow_probes -= earlier.slow_probes.min(self.slow_probes);
+        for (reason, count) in &mut self.eased {
+            *count -= earlier.eased.get(reason).copied().unwrap_or(0).min(*count);
+        }
+        self.eased.retain(|_, count| *count > 0);
+        self
+    }
 }
 
 /// How a cycle ended.

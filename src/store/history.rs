@@ -296,6 +296,7 @@ mod tests {
             keys: 4,
             bytes: 400,
             duration_ms: 3,
+            pace: crate::model::PaceReport::default(),
         });
         store.keep_cycle(&moved, None, &Retention::default()).expect("keeps");
         assert_eq!(store.cycles_that_moved_since(0).expect("reads"), [moved]);
