@@ -27,7 +27,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Cluster;
-use crate::model::{NodeId, SlotSet};
+use crate::model::{NodeId, Protocol, SlotSet};
 
 pub use executor::execute;
 pub use fate::{Foreign, Recovery};
@@ -87,8 +87,8 @@ pub struct Progress {
     pub source: NodeId,
     /// To.
     pub target: NodeId,
-    /// `classic` or `atomic`.
-    pub protocol: String,
+    /// Which way.
+    pub protocol: Protocol,
     /// All slots of this migration.
     pub slots: SlotSet,
     /// How many of them the target owns.

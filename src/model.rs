@@ -11,7 +11,9 @@ mod topology;
 pub mod units;
 
 pub use plan::{Move, Plan, PolicyId, ProposedMove};
-pub use report::{CycleOutcome, CycleReport, MigrationReport, Mode, Prediction, Refusal, RefusalCheck, Timings};
+pub use report::{
+    CycleOutcome, CycleReport, MigrationReport, Mode, Prediction, Protocol, Refusal, RefusalCheck, Timings,
+};
 pub use slot::{InvalidSlot, SLOT_COUNT, SlotId, SlotSet};
 pub use snapshot::{
     AtomicJob, Column, MetricInfo, MetricSource, NO_OWNER, NodeColumn, NodeIndex, Owners, Primary, Problem, Replica,

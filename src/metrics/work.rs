@@ -4,7 +4,7 @@ use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramVec};
 
 use super::family::Families;
 use crate::migration::Progress;
-use crate::model::{CycleOutcome, CycleReport, MigrationReport, RefusalCheck};
+use crate::model::{CycleOutcome, CycleReport, MigrationReport, Protocol, RefusalCheck};
 use crate::policy::FailureKind;
 
 /// From three nodes on one machine to a thousand across a slow network.
@@ -17,7 +17,6 @@ const MOVE_BUCKETS: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0
 const PROBE_BUCKETS: &[f64] = &[0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5];
 
 const RESOURCES: [&str; 3] = ["cpu", "memory", "network"];
-const METHODS: [&str; 2] = ["classic", "atomic"];
 const OUTCOMES: [&str; 7] =
     ["no-change", "planned", "executed", "refused", "policy-failed", "not-collected", "incomplete"];
 
@@ -115,10 +114,10 @@ impl Work {
                 PROBE_BUCKETS,
             ),
         };
-        for method in METHODS {
-            work.move_duration.with_label_values(&[method]);
+        for method in Protocol::ALL {
+            work.move_duration.with_label_values(&[method.as_str()]);
             for result in ["moved", "stayed"] {
-                work.moves.with_label_values(&[method, result]);
+                work.moves.with_label_values(&[method.as_str(), result]);
             }
         }
         for phase in ["idle", "migrating"] {
@@ -175,7 +174,7 @@ impl Work {
     }
 
     fn migration(&self, migration: &MigrationReport) {
-        let method = METHODS.into_iter().find(|method| *method == migration.protocol).unwrap_or(METHODS[0]);
+        let method = migration.protocol.as_str();
         self.moves.with_label_values(&[method, "moved"]).inc_by(migration.moved.len() as f64);
         self.moves.with_label_values(&[method, "stayed"]).inc_by(migration.stayed.len() as f64);
         self.keys.inc_by(migration.keys as f64);

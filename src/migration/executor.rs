@@ -117,7 +117,7 @@ async fn begin(migration: &Migration, snapshot: &Snapshot, context: &Context) ->
         source_epoch: source_view.itself().map_or(0, |node| node.config_epoch),
         source_run_id: source_view.run_id,
         slots: migration.slots.clone(),
-        protocol: protocol_of(migration).to_owned(),
+        protocol: migration.protocol(),
         started_at_ms: now_ms(),
     };
     Ok((intent, route))
@@ -152,10 +152,6 @@ fn stayed(slots: &SlotSet, reason: &str) -> Ending {
     Ending { stayed: slots.iter().map(|slot| (slot, reason.to_owned())).collect(), ..Ending::default() }
 }
 
-fn protocol_of(migration: &Migration) -> &'static str {
-    if migration.atomic.is_none() { "classic" } else { "atomic" }
-}
-
 fn report(migration: &Migration, ending: &Ending, snapshot: &Snapshot, took: Duration) -> MigrationReport {
     let sum = |name: &str, slots: &SlotSet| -> u64 {
         let column = snapshot.slot_column(name);
@@ -167,7 +163,7 @@ fn report(migration: &Migration, ending: &Ending, snapshot: &Snapshot, took: Dur
     MigrationReport {
         source: migration.source.clone(),
         target: migration.target.clone(),
-        protocol: protocol_of(migration).to_owned(),
+        protocol: migration.protocol(),
         // The atomic protocols do not count keys.
         keys: if migration.atomic.is_none() { ending.keys } else { sum(resource::KEYS, &ending.moved) },
         bytes: sum(resource::BYTES, &ending.moved),

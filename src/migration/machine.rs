@@ -12,6 +12,7 @@ use super::journal::Intent;
 use super::survey::Route;
 use super::{Context, Progress};
 use crate::cluster::{LinkError, Reply};
+use crate::model::Protocol;
 
 /// Either state machine.
 pub(super) enum Machine {
@@ -23,24 +24,25 @@ impl Machine {
     /// None when the intent is atomic and the ends do not say, or share no form: then its job has to be waited for.
     pub(super) fn new(intent: &Intent, route: Route, context: &Context, copies: Copies) -> Option<Self> {
         let settings = &context.settings;
-        if intent.protocol == "atomic" {
-            let protocol = route.atomic?;
-            Some(Self::Atomic(Box::new(Atomic::new(atomic::Job {
-                route,
-                protocol,
-                slots: intent.slots.clone(),
-                deadline: Duration::from_secs(settings.atomic_deadline_s),
-                resumed: copies != Copies::None,
-            }))))
-        } else {
-            Some(Self::Classic(Box::new(Classic::new(classic::Job {
+        match intent.protocol {
+            Protocol::Atomic => {
+                let protocol = route.atomic?;
+                Some(Self::Atomic(Box::new(Atomic::new(atomic::Job {
+                    route,
+                    protocol,
+                    slots: intent.slots.clone(),
+                    deadline: Duration::from_secs(settings.atomic_deadline_s),
+                    resumed: copies != Copies::None,
+                }))))
+            }
+            Protocol::Classic => Some(Self::Classic(Box::new(Classic::new(classic::Job {
                 route,
                 slots: intent.slots.iter().collect(),
                 pace: settings.pace,
                 migrate_timeout_ms: settings.migrate_timeout_ms,
                 credentials: context.cluster.credentials(),
                 copies,
-            }))))
+            })))),
         }
     }
 
@@ -79,7 +81,7 @@ pub(super) async fn drive(mut machine: Machine, intent: &Intent, context: &Conte
         (context.progress)(Progress {
             source: intent.source.clone(),
             target: intent.target.clone(),
-            protocol: intent.protocol.clone(),
+            protocol: intent.protocol,
             slots: intent.slots.clone(),
             slots_moved,
             keys_moved,

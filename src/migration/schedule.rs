@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::pace::Pace;
 use super::survey::portions;
 use crate::cluster::question::AtomicProtocol;
-use crate::model::{Move, NodeId, SlotId, SlotSet};
+use crate::model::{Move, NodeId, Protocol, SlotId, SlotSet};
 
 /// A batch of slots from one primary to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,12 @@ pub(super) struct Migration {
     pub(super) slots: SlotSet,
     /// The servers' own way, or the classic one.
     pub(super) atomic: Option<AtomicProtocol>,
+}
+
+impl Migration {
+    pub(super) fn protocol(&self) -> Protocol {
+        if self.atomic.is_some() { Protocol::Atomic } else { Protocol::Classic }
+    }
 }
 
 /// Migrations that wait and that run.

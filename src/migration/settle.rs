@@ -16,7 +16,7 @@ use super::{Context, ProtocolChoice, wording};
 use crate::cluster::capability::Abilities;
 use crate::cluster::question::{AtomicJobs, AtomicProtocol};
 use crate::cluster::{AskError, Lane, ReplyError, ask};
-use crate::model::{Address, NodeId, SlotId, SlotSet};
+use crate::model::{Address, NodeId, Protocol, SlotId, SlotSet};
 
 /// Between two looks at a cluster that is failing over: elections take a second or two.
 const SETTLE_PAUSE: Duration = Duration::from_millis(300);
@@ -55,10 +55,16 @@ pub(super) async fn settle(intent: &Intent, addresses: &[Address], collided: Slo
     let mut keys = 0;
     // What was begun classically goes on classically, over every database: that both ends could do it atomically says
     // nothing of the keys on the way.
-    let choice = if intent.protocol == "atomic" { ProtocolChoice::Auto } else { ProtocolChoice::Classic };
+    let choice = match intent.protocol {
+        Protocol::Atomic => ProtocolChoice::Auto,
+        Protocol::Classic => ProtocolChoice::Classic,
+    };
     loop {
         let views = look(addresses, context).await;
-        let jobs = if intent.protocol == "atomic" { jobs_of(intent, &views, context).await } else { Jobs::None };
+        let jobs = match intent.protocol {
+            Protocol::Atomic => jobs_of(intent, &views, context).await,
+            Protocol::Classic => Jobs::None,
+        };
         let mut ending = Ending { keys, collided: collided.iter().copied().collect(), ..Ending::default() };
         let mut moved = Vec::new();
         let mut close: Vec<(SlotId, NodeId)> = Vec::new();

@@ -51,6 +51,7 @@ fn failed<E: Error + Send + Sync + 'static>(action: &'static str) -> impl Fn(E) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Protocol;
 
     #[test]
     fn an_intent_is_unfinished_until_its_end_is_noted_even_after_a_restart() {
@@ -68,6 +69,25 @@ mod tests {
         assert!(third > second, "a name is never used twice");
     }
 
+    #[test]
+    fn a_journal_of_an_earlier_version_is_read() {
+        let node = |digit: &str| digit.repeat(40);
+        let text = format!(
+            r#"{{"source":"{a}","target":"{b}","source_shard":["{a}"],"target_shard":["{b}"],"source_run_id":"run",
+            "source_epoch":3,"slots":"1-4","protocol":"atomic","started_at_ms":1700000000000}}"#,
+            a = node("a"),
+            b = node("b")
+        );
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let store = Store::open(directory.path()).expect("opens");
+        store
+            .connection()
+            .execute("INSERT INTO journal (intent, begun_at_ms) VALUES (?1, 1700000000000)", [text])
+            .expect("writes");
+        let unfinished = store.unfinished().expect("reads");
+        assert_eq!((unfinished[0].1.protocol, unfinished[0].1.slots.len()), (Protocol::Atomic, 4));
+    }
+
     fn intent(slots: &str) -> Intent {
         let node = |digit: &str| digit.repeat(40).parse().expect("node id");
         Intent {
@@ -78,7 +98,7 @@ mod tests {
             source_run_id: "run".into(),
             source_epoch: 3,
             slots: slots.parse().expect("slots"),
-            protocol: "classic".into(),
+            protocol: Protocol::Classic,
             started_at_ms: 1_700_000_000_000,
         }
     }
