@@ -227,6 +227,7 @@ impl Row {
             cluster: live,
             journal: Arc::new(MemoryJournal::default()),
             settings: Settings { protocol: self.protocol, pace: Pace::Fast, ..Settings::default() },
+            began_by: "bench".into(),
             progress: Arc::new(|_| {}),
             stop: Stop::never(),
         };

@@ -5,6 +5,8 @@
 //! and what to try next.
 
 mod add_node;
+mod advance;
+mod author;
 mod carry_out;
 mod check;
 mod look;
@@ -17,6 +19,7 @@ mod rebalance;
 mod reshard;
 mod run;
 mod screen;
+mod signals;
 mod state;
 mod status;
 mod target;

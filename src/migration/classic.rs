@@ -74,6 +74,7 @@ pub(super) struct Classic {
     cautious: bool,
     moved: Vec<SlotId>,
     stayed: Vec<(SlotId, String)>,
+    unopened: Vec<SlotId>,
     unsettled: Vec<(SlotId, String)>,
     collided: Vec<SlotId>,
     keys: u64,
@@ -131,6 +132,7 @@ impl Classic {
             cautious: false,
             moved: Vec::new(),
             stayed: Vec::new(),
+            unopened: Vec::new(),
             unsettled: Vec::new(),
             collided: Vec::new(),
             keys: 0,
@@ -140,14 +142,30 @@ impl Classic {
         machine
     }
 
-    /// How many slots the target owns, and keys moved, so far.
-    pub(super) fn progress(&self) -> (usize, u64) {
-        (self.moved.len(), self.keys)
+    /// The slots that the target owns, and keys moved, so far.
+    pub(super) fn progress(&self) -> (&[SlotId], u64) {
+        (&self.moved, self.keys)
+    }
+
+    /// The step under way, for people.
+    pub(super) fn step(&self) -> &'static str {
+        match self.phase {
+            Phase::Vacancy => "vacancy",
+            Phase::Import { .. } => "import",
+            Phase::Migrate { .. } => "migrate",
+            Phase::Transfer => "transfer",
+            Phase::Verify { .. } => "verify",
+            Phase::AssignTarget { .. } | Phase::AssignSource => "assign",
+            Phase::TellOthers => "tell-others",
+            Phase::Confirm { .. } | Phase::BumpEpoch => "confirm",
+            Phase::RetractTarget | Phase::RetractCheck | Phase::RetractSource { .. } | Phase::Reopen => "retract",
+            Phase::Over => "over",
+        }
     }
 
     /// Begins no further window: what is open is brought to its end.
     pub(super) fn stop(&mut self) {
-        self.stayed.extend(self.waiting.drain(..).map(|slot| (slot, "stopped before it was opened".to_owned())));
+        self.unopened.extend(self.waiting.drain(..));
     }
 
     /// What to do next.
@@ -202,6 +220,7 @@ impl Classic {
                 return Next::Finished(Ending {
                     moved: self.moved.iter().copied().collect(),
                     stayed: self.stayed.clone(),
+                    unopened: self.unopened.iter().copied().collect(),
                     unsettled: self.unsettled.clone(),
                     collided: self.collided.iter().copied().collect(),
                     keys: self.keys,

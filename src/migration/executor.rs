@@ -12,8 +12,10 @@ use super::Context;
 use super::call::{Copies, Ending, QUESTION_PATIENCE};
 use super::journal::Intent;
 use super::machine::{Machine, drive};
+use super::progress::Weights;
 use super::schedule::{Migration, Schedule};
 use super::settle::{finish_if_settled, keep_reasons, settle, who_are_you};
+use super::stop::Wish;
 use super::survey::{self, Objection, Route, common_form};
 use crate::clock::now_ms;
 use crate::cluster::ask;
@@ -23,8 +25,8 @@ use crate::model::{Address, MigrationReport, NodeId, SlotSet, Snapshot, resource
 
 /// Carries out an approved plan, and reports on each migration in the order in which they ended.
 ///
-/// Stops starting migrations when one ends in doubt, when the journal fails, or when asked to; what is open is closed
-/// first. Dropping the future leaves slots open: [`recover`](super::recover) takes them up again.
+/// Stops starting migrations when one ends in doubt, when the journal fails, or when asked to stop or, for as long as it
+/// lasts, to hold; what is open is closed first. Dropping the future leaves slots open: [`recover`](super::recover) takes them up again.
 pub async fn execute(plan: ApprovedPlan, snapshot: &Snapshot, context: &Context) -> Vec<MigrationReport> {
     let ends: BTreeMap<NodeId, Capabilities> = capabilities(&plan, snapshot, context).await;
     let form = |from: &NodeId, to: &NodeId| common_form(context.settings.protocol, ends.get(from), ends.get(to));
@@ -34,20 +36,49 @@ pub async fn execute(plan: ApprovedPlan, snapshot: &Snapshot, context: &Context)
     let mut running = FuturesUnordered::new();
     let mut reports = Vec::new();
     loop {
-        if context.stop.is_asked() {
-            schedule.cancel_waiting();
+        match context.stop.wish() {
+            // However long it lasts: each migration looks at both ends anew before it begins.
+            Wish::Hold if running.is_empty() => {
+                context.stop.gate().await;
+                continue;
+            }
+            Wish::Hold => {}
+            Wish::Stop => drop(schedule.cancel_waiting()),
+            Wish::Run => {
+                while let Some(migration) = schedule.start_next() {
+                    let why = reason(&plan, &migration.slots);
+                    running.push(run(migration, why, snapshot, context));
+                }
+            }
         }
-        while let Some(migration) = schedule.start_next() {
-            running.push(run(migration, snapshot, context));
-        }
-        let Some((migration, report, go_on)) = running.next().await else { break };
+        let Some((migration, report, left)) = running.next().await else { break };
         schedule.finished(&migration);
         reports.push(report);
-        if !go_on {
-            schedule.cancel_waiting();
+        match left {
+            Some(slots) if slots.is_empty() => {}
+            Some(slots) => schedule.put_back(Migration { slots, ..migration }),
+            None => drop(schedule.cancel_waiting()),
         }
     }
     reports
+}
+
+/// Reasons of a migration that are named; its slots may have as many.
+const MOST_REASONS: usize = 3;
+
+/// Why `slots` are moved, in the words of the plan.
+fn reason(plan: &ApprovedPlan, slots: &SlotSet) -> String {
+    let mut reasons: Vec<&str> = Vec::new();
+    for step in plan.moves().iter().filter(|step| slots.contains(step.slot)) {
+        if !reasons.contains(&step.reason.as_str()) {
+            reasons.push(&step.reason);
+        }
+        if reasons.len() > MOST_REASONS {
+            reasons[MOST_REASONS] = "and others";
+            break;
+        }
+    }
+    reasons.join("; ")
 }
 
 /// What the nodes of the plan can do. A node that does not say is moved to and from in the way that all servers have.
@@ -66,23 +97,39 @@ async fn what_can_you(node: &Address, context: &Context) -> Option<Capabilities>
     ask(&*context.cluster, node, &Abilities, QUESTION_PATIENCE).await.ok()
 }
 
-/// Runs one migration to its end. The last part says whether others may begin.
-async fn run(migration: Migration, snapshot: &Snapshot, context: &Context) -> (Migration, MigrationReport, bool) {
+/// Runs one migration to its end. The last part is what a hold left of it, or nothing if no other may begin.
+async fn run(
+    migration: Migration,
+    why: String,
+    snapshot: &Snapshot,
+    context: &Context,
+) -> (Migration, MigrationReport, Option<SlotSet>) {
     let started = Instant::now();
-    let (ending, go_on) = match begin(&migration, snapshot, context).await {
+    let (mut ending, go_on) = match begin(&migration, why, snapshot, context).await {
         Ok((intent, route)) => carry_out(&intent, route, snapshot, context).await,
         Err(objection) => (stayed(&migration.slots, &objection), true),
     };
+    let left = std::mem::take(&mut ending.unopened);
+    // Whatever was asked for meanwhile: those that are put back meet it when their turn comes.
+    let put_back = if context.stop.is_asked() || !go_on { SlotSet::default() } else { left.clone() };
+    if put_back.is_empty() {
+        ending.stayed.extend(left.iter().map(|slot| (slot, "stopped before it was opened".to_owned())));
+    }
     let report = report(&migration, &ending, snapshot, started.elapsed());
     info!(
         source = %migration.source, target = %migration.target, protocol = %report.protocol, moved = report.moved.len(),
         stayed = report.stayed.len(), keys = report.keys, ms = report.duration_ms, "migration over"
     );
-    (migration, report, go_on)
+    (migration, report, go_on.then_some(put_back))
 }
 
 /// Looks at both ends.
-async fn begin(migration: &Migration, snapshot: &Snapshot, context: &Context) -> Result<(Intent, Route), Objection> {
+async fn begin(
+    migration: &Migration,
+    why: String,
+    snapshot: &Snapshot,
+    context: &Context,
+) -> Result<(Intent, Route), Objection> {
     let address = |id: &NodeId| {
         let primary = snapshot.index_of(id).and_then(|index| snapshot.primaries.get(index as usize));
         primary.map(|primary| &primary.address).ok_or("the snapshot does not know it")
@@ -119,6 +166,8 @@ async fn begin(migration: &Migration, snapshot: &Snapshot, context: &Context) ->
         slots: migration.slots.clone(),
         protocol: migration.protocol(),
         started_at_ms: now_ms(),
+        began_by: context.began_by.clone(),
+        reason: why,
     };
     Ok((intent, route))
 }
@@ -130,17 +179,21 @@ async fn carry_out(intent: &Intent, route: Route, snapshot: &Snapshot, context: 
         Ok(id) => id,
         Err(error) => return (stayed(&intent.slots, &crate::telemetry::chain(&error)), false),
     };
+    let weights = Weights::of(snapshot);
     let machine = Machine::new(intent, route, context, Copies::None);
     let mut ending = match machine {
-        Some(machine) => drive(machine, intent, context).await,
+        Some(machine) => drive(machine, intent, &weights, context).await,
         None => stayed(&intent.slots, "the ends share no form of atomic migration any more"),
     };
     if !ending.unsettled.is_empty() {
         warn!(slots = %intent.slots, reason = %ending.unsettled[0].1, "migration ended in doubt; asking the cluster");
         let addresses: Vec<Address> = snapshot.primaries.iter().map(|primary| primary.address.clone()).collect();
         let first = std::mem::take(&mut ending);
-        ending = settle(intent, &addresses, first.collided, context).await;
+        ending = settle(intent, &addresses, first.collided, (&weights, now_ms()), context).await;
         ending.keys += first.keys;
+        let stayed = std::mem::take(&mut ending.stayed);
+        let (unopened, stayed): (Vec<_>, _) = stayed.into_iter().partition(|(slot, _)| first.unopened.contains(*slot));
+        (ending.unopened, ending.stayed) = (unopened.into_iter().map(|(slot, _)| slot).collect(), stayed);
         keep_reasons(&mut ending, &first.stayed.into_iter().collect());
     }
     finish_if_settled(context, id, &ending);

@@ -50,6 +50,9 @@ pub struct Recovery {
     pub held: Vec<(SlotId, String)>,
     /// Open slots that are not ours: nothing else may begin while there are any.
     pub foreign: Vec<Foreign>,
+    /// The migrations of the journal that were unfinished: whose they were, and why.
+    #[serde(default)]
+    pub taken_up: Vec<Intent>,
 }
 
 impl Recovery {
@@ -236,6 +239,8 @@ mod tests {
             slots: "7".parse().expect("slots"),
             protocol: Protocol::Classic,
             started_at_ms: 0,
+            began_by: String::new(),
+            reason: String::new(),
         }
     }
 

@@ -28,6 +28,12 @@ pub struct Intent {
     pub protocol: Protocol,
     /// Unix time, milliseconds.
     pub started_at_ms: u64,
+    /// Who began it. Empty in journals of earlier versions, as is `reason`.
+    #[serde(default)]
+    pub began_by: String,
+    /// Why: what the policy or the person gave as the reason of these moves.
+    #[serde(default)]
+    pub reason: String,
 }
 
 /// A journal's name for an [`Intent`].

@@ -5,14 +5,16 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use super::Context;
 use super::atomic::{self, Atomic};
 use super::call::{Call, Copies, Ending, Next};
 use super::classic::{self, Classic};
 use super::journal::Intent;
+use super::progress::{Teller, Weights};
+use super::stop::Wish;
 use super::survey::Route;
-use super::{Context, Progress};
 use crate::cluster::{LinkError, Reply};
-use crate::model::Protocol;
+use crate::model::{Protocol, SlotId};
 
 /// Either state machine.
 pub(super) enum Machine {
@@ -67,48 +69,57 @@ impl Machine {
         }
     }
 
-    fn progress(&self) -> (usize, u64) {
+    /// Asks for no more than what is open. A job that the servers work on ends in seconds, and to cancel it would be to
+    /// begin it again.
+    fn hold(&mut self) {
+        if let Self::Classic(machine) = self {
+            machine.stop();
+        }
+    }
+
+    fn step(&self) -> &str {
+        match self {
+            Self::Classic(machine) => machine.step(),
+            Self::Atomic(machine) => machine.step(),
+        }
+    }
+
+    fn progress(&self) -> (&[SlotId], u64) {
         match self {
             Self::Classic(machine) => machine.progress(),
-            Self::Atomic(_) => (0, 0),
+            Self::Atomic(_) => (&[], 0),
         }
+    }
+
+    fn tell(&self, teller: &mut Teller<'_>) {
+        let (moved, keys) = self.progress();
+        teller.at(self.step(), moved, keys);
     }
 }
 
-/// Runs a machine to its end, telling everyone who watches.
-pub(super) async fn drive(mut machine: Machine, intent: &Intent, context: &Context) -> Ending {
-    let tell = |(slots_moved, keys_moved): (usize, u64), finished: bool| {
-        (context.progress)(Progress {
-            source: intent.source.clone(),
-            target: intent.target.clone(),
-            protocol: intent.protocol,
-            slots: intent.slots.clone(),
-            slots_moved,
-            keys_moved,
-            started_at_ms: intent.started_at_ms,
-            finished,
-        });
-    };
-    tell((0, 0), false);
-    let mut told = (0, 0);
+/// Runs a machine to its end, telling everyone who watches. Slots weigh what `weights` says.
+pub(super) async fn drive(mut machine: Machine, intent: &Intent, weights: &Weights, context: &Context) -> Ending {
+    let mut teller = Teller::new(intent, weights, context);
     loop {
-        if context.stop.is_asked() {
-            machine.stop();
+        match context.stop.wish() {
+            Wish::Run => {}
+            Wish::Hold => machine.hold(),
+            Wish::Stop => machine.stop(),
         }
         match machine.next() {
             Next::Calls(calls) => {
+                machine.tell(&mut teller);
                 let asked = Instant::now();
-                let results = join_all(calls.iter().map(|call| say(call, context))).await;
+                let results = teller.meanwhile(join_all(calls.iter().map(|call| say(call, context)))).await;
                 machine.hear(results, asked.elapsed());
-                if machine.progress() != told {
-                    told = machine.progress();
-                    tell(told, false);
-                }
             }
             // A rest is milliseconds; a stop must not cut it short, for the machine learns from how long rounds take.
-            Next::Rest(duration) => tokio::time::sleep(duration).await,
+            Next::Rest(duration) => {
+                machine.tell(&mut teller);
+                tokio::time::sleep(duration).await;
+            }
             Next::Finished(ending) => {
-                tell((ending.moved.len(), ending.keys), true);
+                teller.over(&ending.moved, ending.keys);
                 return ending;
             }
         }

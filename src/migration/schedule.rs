@@ -93,6 +93,11 @@ impl Schedule {
         self.running.retain(|running| running != migration);
     }
 
+    /// Takes back what is left of a migration that was held; it is the next of its kind.
+    pub(super) fn put_back(&mut self, migration: Migration) {
+        self.waiting.push_front(migration);
+    }
+
     /// Forgets those that have not begun, and returns them.
     pub(super) fn cancel_waiting(&mut self) -> Vec<Migration> {
         self.waiting.drain(..).collect()

@@ -74,6 +74,15 @@ pub enum Event {
         /// What is wrong with it.
         why: String,
     },
+    /// The moves of a cycle were ended before their time.
+    Cancelled {
+        /// The cycle.
+        cycle: u64,
+        /// Who asked.
+        who: String,
+        /// The reason given.
+        why: String,
+    },
     /// Slots that an earlier run left open were closed.
     Recovered {
         /// How many.
