@@ -5,8 +5,11 @@
 //! and what to try next.
 
 mod add_node;
+mod advance;
+mod author;
 mod carry_out;
 mod check;
+mod daemon;
 mod look;
 mod nodes;
 mod outcome;
@@ -17,8 +20,10 @@ mod rebalance;
 mod reshard;
 mod run;
 mod screen;
+mod signals;
 mod state;
 mod status;
+mod steer;
 mod target;
 
 use std::process::ExitCode;
@@ -60,6 +65,12 @@ enum Command {
     AddNode(add_node::Args),
     /// Shows what a running daemon is doing
     Status(status::Args),
+    /// Tells a running daemon to move nothing until it is resumed
+    Pause(steer::PauseArgs),
+    /// Lets a paused or halted daemon go on
+    Resume(steer::Args),
+    /// Ends the moves that a running daemon is at; its next cycle plans anew
+    Cancel(steer::Args),
     /// Works with policies
     #[command(subcommand)]
     Policy(policy::Command),
@@ -103,6 +114,9 @@ async fn dispatch(command: Command, screen: &Screen) -> Outcome {
         Command::Reshard(args) => reshard::run(args, screen).await,
         Command::AddNode(args) => add_node::run(args, screen).await,
         Command::Status(args) => status::run(args, screen).await,
+        Command::Pause(args) => steer::pause(args, screen).await,
+        Command::Resume(args) => steer::resume(args, screen).await,
+        Command::Cancel(args) => steer::cancel(args, screen).await,
         Command::Policy(command) => policy::run(command, screen),
         Command::Version => version(screen),
     }

@@ -47,6 +47,7 @@ fn router(faces: Arc<Faces>) -> Router {
     let changes = Router::new()
         .route("/api/v1/pause", post(api::pause))
         .route("/api/v1/resume", post(api::resume))
+        .route("/api/v1/cancel", post(api::cancel))
         .route("/-/reload", post(api::reload))
         .route_layer(from_fn(api::from_this_machine));
     Router::new()
@@ -58,6 +59,7 @@ fn router(faces: Arc<Faces>) -> Router {
         .route("/api/v1/cycles/{cycle}", get(api::cycle))
         .route("/api/v1/snapshot", get(api::snapshot))
         .route("/api/v1/events", get(api::events))
+        .route("/api/v1/journal", get(api::journal))
         .merge(changes)
         .fallback(answer::no_such_page)
         .method_not_allowed_fallback(answer::no_such_method)

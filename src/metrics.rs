@@ -68,7 +68,10 @@ impl Metrics {
                 self.work.cycle(report);
                 self.nodes.seen(snapshot.as_deref());
             }
-            Notice::Migrations(running) => self.work.running(running),
+            Notice::Moving { migrations, overall, stuck } => {
+                self.work.running(migrations);
+                self.work.moving(overall.as_ref(), *stuck);
+            }
             Notice::PolicyMemory(bytes) => self.work.policy_memory(*bytes),
             Notice::Probe { seconds, migrating } => self.work.probe(*seconds, *migrating),
         }

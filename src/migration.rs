@@ -14,11 +14,14 @@ mod governor;
 mod journal;
 mod machine;
 mod pace;
+mod progress;
 mod schedule;
 mod settle;
+mod stop;
 #[cfg(test)]
 mod story;
 mod survey;
+mod tally;
 #[cfg(test)]
 mod toy;
 mod wording;
@@ -28,13 +31,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Cluster;
-use crate::model::{NodeId, SlotSet};
 
 pub use executor::execute;
 pub use fate::{Foreign, Recovery};
 pub use journal::{Intent, IntentId, Journal, JournalError, MemoryJournal};
 pub use pace::Pace;
+pub use progress::Progress;
 pub use settle::recover;
+pub use stop::{Stop, StopHandle};
+pub use tally::{Amount, Overall, Tally};
 
 /// Which way slots may be moved.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +77,11 @@ pub struct Settings {
     pub atomic_deadline_s: u64,
     /// For how long an interrupted migration is taken up again before its slots are left to the next cycle, in seconds.
     pub settle_deadline_s: u64,
+    /// A step that lasts longer than this is shown as stuck, in seconds. Nothing else follows from it.
+    ///
+    /// Two minutes: classic steps last milliseconds to seconds, and an atomic migration of the 256 slots that the default
+    /// pace takes at once moves some 10 GB in that time. Who has larger slots raises it.
+    pub stuck_after_s: u64,
 }
 
 impl Default for Settings {
@@ -86,64 +96,8 @@ impl Default for Settings {
             migrate_timeout_ms: 1000,
             atomic_deadline_s: 600,
             settle_deadline_s: 30,
+            stuck_after_s: 120,
         }
-    }
-}
-
-/// How far a migration has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
-    /// From.
-    pub source: NodeId,
-    /// To.
-    pub target: NodeId,
-    /// `classic` or `atomic`.
-    pub protocol: String,
-    /// All slots of this migration.
-    pub slots: SlotSet,
-    /// How many of them the target owns.
-    pub slots_moved: usize,
-    /// Keys moved so far, as far as the protocol counts them.
-    pub keys_moved: u64,
-    /// Unix time of its start, milliseconds.
-    pub started_at_ms: u64,
-    /// Whether it is over.
-    pub finished: bool,
-}
-
-/// Asks migrations to stop at the next step boundary; cheap to clone and to ask.
-#[derive(Debug, Clone)]
-pub struct Stop(tokio::sync::watch::Receiver<bool>);
-
-/// The other end of a [`Stop`]. Dropping it does not stop anything.
-#[derive(Debug)]
-pub struct StopHandle(tokio::sync::watch::Sender<bool>);
-
-impl Stop {
-    /// A handle, and what it stops.
-    #[must_use]
-    pub fn new() -> (StopHandle, Self) {
-        let (sender, receiver) = tokio::sync::watch::channel(false);
-        (StopHandle(sender), Self(receiver))
-    }
-
-    /// One that is never asked to stop.
-    #[must_use]
-    pub fn never() -> Self {
-        Self::new().1
-    }
-
-    /// Whether somebody asked.
-    #[must_use]
-    pub fn is_asked(&self) -> bool {
-        *self.0.borrow()
-    }
-}
-
-impl StopHandle {
-    /// Asks to stop. Slots that are open are closed first.
-    pub fn stop(&self) {
-        self.0.send_replace(true);
     }
 }
 
@@ -156,8 +110,10 @@ pub struct Context {
     pub journal: Arc<dyn Journal>,
     /// How to move.
     pub settings: Settings,
-    /// Told at every change; must not block.
+    /// Who moves slots, for the journal: a person at a machine with a command, or a daemon with a policy.
+    pub began_by: String,
+    /// Told at every change, and every second while nothing changes; must not block.
     pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
-    /// Who may ask us to stop.
+    /// Who may ask us to hold or to stop.
     pub stop: Stop,
 }

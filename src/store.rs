@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use history::{Event, Retention, StoredEvent};
+pub use journal::JournalEntry;
 
 /// The file that holds everything.
 const DATABASE: &str = "ballast.sqlite3";

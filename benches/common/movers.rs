@@ -67,6 +67,7 @@ pub(crate) async fn ours(cluster: &LocalCluster, moves: &[Step], settings: Setti
         cluster: live,
         journal: Arc::new(MemoryJournal::default()),
         settings,
+        began_by: "bench".into(),
         progress: Arc::new(|_| {}),
         stop: Stop::never(),
     };

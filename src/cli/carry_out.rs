@@ -2,23 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior};
 
+use super::advance::Advance;
+use super::author;
 use super::outcome::{Exit, Stop, refused};
 use super::screen::Screen;
+use super::signals::{Signal, Signals, stand_still};
 use super::state;
 use super::target::Connection;
+use crate::clock::now_ms;
 use crate::guard::ApprovedPlan;
-use crate::migration::{self, Context, Pace, Progress, ProtocolChoice, Settings, Stop as StopSign};
-use crate::model::{Address, MigrationReport, Snapshot};
+use crate::migration::{
+    self, Amount, Context, Intent, Journal as _, Pace, Progress, ProtocolChoice, Settings, Stop as StopSign, Tally,
+};
+use crate::model::{Address, MigrationReport, SlotSet, Snapshot};
 use crate::store::Store;
 
 /// How slots are moved, where the configuration should not decide.
-#[derive(Debug, Clone, Copy, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct Manner {
     /// auto takes the best that both ends have, classic is SETSLOT and MIGRATE everywhere
     #[arg(long, value_enum)]
@@ -31,7 +37,10 @@ pub(super) struct Manner {
     max_bytes_per_second: Option<u64>,
     /// The longest that one MIGRATE may keep its source from its clients; slots with larger keys stay
     #[arg(long, value_name = "DURATION", value_parser = crate::model::units::duration::parse)]
-    max_block: Option<std::time::Duration>,
+    max_block: Option<Duration>,
+    /// Why, for the journal
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -48,7 +57,7 @@ enum PaceWord {
 }
 
 impl Manner {
-    fn settings(self, configured: &Settings) -> Settings {
+    fn settings(&self, configured: &Settings) -> Settings {
         Settings {
             protocol: match self.protocol {
                 None => configured.protocol,
@@ -75,6 +84,8 @@ pub(super) struct Hands {
     journal: Arc<Store>,
     settings: Settings,
     cluster: Arc<dyn crate::cluster::Cluster>,
+    /// Made when slots are moved for the first time: before that, Ctrl-C and Ctrl-Z do what they do everywhere.
+    signals: Option<Signals>,
 }
 
 /// What was carried out.
@@ -82,6 +93,10 @@ pub(super) struct Hands {
 pub(super) struct Done {
     pub(super) slots_moved: usize,
     pub(super) slots_stayed: usize,
+    /// Slots of the plan whose turn had not come when it ended.
+    pub(super) slots_not_begun: usize,
+    /// Slots that may be open: the next command takes them up.
+    pub(super) slots_in_doubt: usize,
     pub(super) keys: u64,
     pub(super) bytes: u64,
     pub(super) migrations: Vec<MigrationReport>,
@@ -94,6 +109,8 @@ impl Done {
     pub(super) fn add(&mut self, other: Self) {
         self.slots_moved += other.slots_moved;
         self.slots_stayed += other.slots_stayed;
+        self.slots_not_begun += other.slots_not_begun;
+        self.slots_in_doubt = other.slots_in_doubt;
         self.keys += other.keys;
         self.bytes += other.bytes;
         self.migrations.extend(other.migrations);
@@ -101,7 +118,7 @@ impl Done {
     }
 
     pub(super) fn is_whole(&self) -> bool {
-        self.slots_stayed == 0 && !self.stopped
+        self.slots_stayed == 0 && self.slots_not_begun == 0 && !self.stopped
     }
 
     /// Every reason why slots stayed, with how many.
@@ -119,24 +136,30 @@ impl Hands {
     pub(super) async fn ready(
         connection: &Connection,
         snapshot: &Snapshot,
-        manner: Manner,
+        manner: &Manner,
         screen: &Screen,
     ) -> anyhow::Result<Self> {
         let hands = Self {
             journal: Arc::new(state::open(snapshot)?),
             settings: manner.settings(&connection.config.migration),
             cluster: connection.cluster.clone(),
+            signals: None,
         };
         let addresses: Vec<Address> = snapshot.primaries.iter().map(|node| node.address.clone()).collect();
         let recovery = migration::recover(&addresses, &hands.context(|_| {}, StopSign::never())).await?;
-        if !recovery.settled.is_empty() {
-            screen.note(&format!("slots {} of an interrupted migration were brought to an end", recovery.settled));
+        for intent in &recovery.taken_up {
+            let settled: SlotSet = intent.slots.iter().filter(|slot| recovery.settled.contains(*slot)).collect();
+            if !settled.is_empty() {
+                screen.note(&format!("slots {settled} {} were brought to an end", whose(intent)));
+            }
         }
         if let Some((slot, reason)) = recovery.held.first() {
+            let intent = recovery.taken_up.iter().find(|intent| intent.slots.contains(*slot));
             return Err(refused(
                 format!(
-                    "{} slots of an interrupted migration cannot be brought to an end: slot {slot}: {reason}",
-                    recovery.held.len()
+                    "{} slots cannot be brought to an end: slot {slot} {}: {reason}",
+                    recovery.held.len(),
+                    intent.map_or_else(|| "of an interrupted migration".into(), whose)
                 ),
                 "'ballast check' shows the cluster's health; try again when it is well",
             ));
@@ -155,55 +178,90 @@ impl Hands {
             cluster: self.cluster.clone(),
             journal: self.journal.clone(),
             settings: self.settings.clone(),
+            began_by: author::of_this_command(),
             progress: Arc::new(progress),
             stop,
         }
     }
 
+    /// Waits for `work`, which opens no slot. Nothing comes of it when we are told to end meanwhile.
+    pub(super) async fn idle<T>(&mut self, work: impl Future<Output = T>) -> anyhow::Result<Option<T>> {
+        match &mut self.signals {
+            Some(signals) => Ok(signals.heard_during(work).await?),
+            None => Ok(Some(work.await)),
+        }
+    }
+
     /// Moves what was approved. Ctrl-C or SIGTERM stops at the next step, with no slot left open; a second one at once.
+    /// Ctrl-Z pauses there: the process stops when nothing is open, and goes on when it is continued.
     pub(super) async fn carry_out(
-        &self,
+        &mut self,
         plan: ApprovedPlan,
         snapshot: &Snapshot,
         screen: &Screen,
     ) -> anyhow::Result<Done> {
-        let bar = bar(plan.moves().len(), screen);
-        let (handle, stop) = StopSign::new();
-        let shown = bar.clone();
-        let moved: Mutex<BTreeMap<String, usize>> = Mutex::default();
-        let progress = move |progress: Progress| {
-            let mut moved = moved.lock().unwrap_or_else(PoisonError::into_inner);
-            moved.insert(format!("{}{}", progress.source, progress.slots), progress.slots_moved);
-            shown.set_position(moved.values().sum::<usize>() as u64);
+        let planned = plan.moves().len();
+        let tally = Arc::new(Mutex::new(Tally::default()));
+        let with_tally = {
+            let tally = tally.clone();
+            move |change: &mut dyn FnMut(&mut Tally)| change(&mut tally.lock().unwrap_or_else(PoisonError::into_inner))
         };
-        let context = self.context(progress, stop);
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
+        with_tally(&mut |tally| tally.begin(Amount::of(plan.moves(), snapshot), now_ms()));
+        let (mut handle, stop) = StopSign::new();
+        let hearing = with_tally.clone();
+        let context = self.context(move |progress| hearing(&mut |tally| tally.hear(progress.clone())), stop);
         let work = migration::execute(plan, snapshot, &context);
         tokio::pin!(work);
-        let mut stopped = false;
+
+        let signals = match &mut self.signals {
+            Some(signals) => signals,
+            none => none.insert(Signals::listen()?),
+        };
+        let mut advance = Advance::new(screen);
+        let mut ticks = tokio::time::interval_at(Instant::now() + advance.every(), advance.every());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut stopped, mut holding) = (false, false);
         let migrations = loop {
             tokio::select! {
                 reports = &mut work => break reports,
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            if stopped {
-                return Err(Stop {
-                    exit: Exit::Partly,
-                    message: "stopped at once; slots may be open".into(),
-                    hint: "the same command takes them up again".into(),
+                signal = signals.next() => match signal {
+                    Signal::End if stopped => return Err(stopped_at_once()),
+                    Signal::End => {
+                        stopped = true;
+                        handle.stop();
+                        advance.note("stopping at the next step; once more stops at once");
+                    }
+                    Signal::Pause if stopped || holding => {}
+                    Signal::Pause => {
+                        holding = true;
+                        handle.hold();
+                        advance.note("pausing at the next step");
+                    }
+                },
+                () = handle.held(), if holding && !stopped => {
+                    advance.clear();
+                    advance.note("paused, and no slot is open; 'fg' or SIGCONT goes on");
+                    stand_still().await?;
+                    advance.again();
+                    advance.note("going on");
+                    with_tally(&mut |tally| tally.rested(now_ms()));
+                    holding = false;
+                    handle.resume();
                 }
-                .into());
+                _ = ticks.tick() => with_tally(&mut |tally| {
+                    tally.overall(now_ms()).iter().for_each(|overall| advance.show(overall));
+                }),
             }
-            stopped = true;
-            handle.stop();
-            bar.suspend(|| screen.note("stopping at the next step; once more stops at once"));
         };
-        bar.finish_and_clear();
+        advance.clear();
+        let slots_moved = migrations.iter().map(|report| report.moved.len()).sum();
+        let slots_stayed = migrations.iter().map(|report| report.stayed.len()).sum();
+        let in_doubt = self.journal.unfinished()?;
         Ok(Done {
-            slots_moved: migrations.iter().map(|report| report.moved.len()).sum(),
-            slots_stayed: migrations.iter().map(|report| report.stayed.len()).sum(),
+            slots_moved,
+            slots_stayed,
+            slots_not_begun: planned.saturating_sub(slots_moved + slots_stayed),
+            slots_in_doubt: in_doubt.iter().map(|(_, intent)| intent.slots.len()).sum(),
             keys: migrations.iter().map(|report| report.keys).sum(),
             bytes: migrations.iter().map(|report| report.bytes).sum(),
             migrations,
@@ -212,13 +270,15 @@ impl Hands {
     }
 }
 
-/// A bar with an estimate of the end on a terminal, nothing elsewhere.
-fn bar(slots: usize, screen: &Screen) -> ProgressBar {
-    if !screen.is_live() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("moving {bar:30} {pos}/{len} slots  {per_sec}  eta {eta}");
-    let bar = ProgressBar::new(slots as u64);
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar
+fn stopped_at_once() -> anyhow::Error {
+    let message = "stopped at once; slots may be open".into();
+    Stop { exit: Exit::Partly, message, hint: "the same command takes them up again".into() }.into()
+}
+
+/// `of a migration that alice@host … began at 2026-01-01T00:00:00Z (by hand)`.
+fn whose(intent: &Intent) -> String {
+    let who = if intent.began_by.is_empty() { "somebody" } else { &intent.began_by };
+    let when = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(intent.started_at_ms));
+    let why = if intent.reason.is_empty() { String::new() } else { format!(" ({})", intent.reason) };
+    format!("of a migration that {who} began at {when}{why}")
 }

@@ -30,7 +30,7 @@ pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
     let mut policy = args.choice.load(&connection.config)?;
     let snapshot = Eye::new(&connection).sample(args.choice.sample).await?;
     let limits = connection.config.limits.clone().for_one_shot();
-    let proposal = Proposal::ask(&mut policy, snapshot, &limits)?;
+    let proposal = Proposal::ask(&mut policy, snapshot, &limits, None)?;
     let shown = proposal.document();
     if let Some(path) = &args.out {
         std::fs::write(path, document("Plan", &shown)?).with_context(|| format!("cannot write {}", path.display()))?;

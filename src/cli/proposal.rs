@@ -65,9 +65,17 @@ pub(super) struct Proposal {
 }
 
 impl Proposal {
-    /// Asks the policy, and the guard about its answer.
-    pub(super) fn ask(policy: &mut LoadedPolicy, snapshot: Arc<Snapshot>, limits: &Limits) -> anyhow::Result<Self> {
-        let plan = policy.plan(&snapshot).context("the policy gave no plan")?;
+    /// Asks the policy, and the guard about its answer. What a person gave as `reason` goes before the policy's.
+    pub(super) fn ask(
+        policy: &mut LoadedPolicy,
+        snapshot: Arc<Snapshot>,
+        limits: &Limits,
+        reason: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let mut plan = policy.plan(&snapshot).context("the policy gave no plan")?;
+        if let Some(reason) = reason {
+            plan.moves.iter_mut().for_each(|step| step.reason = format!("{reason}: {}", step.reason));
+        }
         Ok(Self::review(plan, snapshot, limits))
     }
 

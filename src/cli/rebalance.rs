@@ -57,11 +57,16 @@ pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
     let mut policy = args.choice.load(&connection.config)?;
     let limits = connection.config.limits.clone().for_one_shot();
     let mut eye = Eye::new(&connection);
-    let hands = Hands::ready(&connection, &*eye.glance().await?, args.manner, screen).await?;
+    let mut hands = Hands::ready(&connection, &*eye.glance().await?, &args.manner, screen).await?;
     let mut result: Option<Rebalance> = None;
     let exit = loop {
         let sample = if result.is_none() { args.choice.sample } else { args.choice.sample.min(LATER_SAMPLE) };
-        let proposal = Proposal::ask(&mut policy, eye.sample(sample).await?, &limits)?;
+        let Some(seen) = hands.idle(eye.sample(sample)).await? else {
+            screen.note("stopped between two rounds; no slot is open, and the same command goes on");
+            result.iter_mut().for_each(|result| result.done.stopped = true);
+            break Exit::Partly;
+        };
+        let proposal = Proposal::ask(&mut policy, seen?, &limits, args.manner.reason.as_deref())?;
         let first = proposal.verdict.predictions.clone();
         let result = result.get_or_insert_with(|| Rebalance {
             policy: proposal.plan.policy.clone(),
@@ -113,9 +118,20 @@ pub(super) fn tell(done: &Done, screen: &Screen) {
     for (reason, slots) in done.reasons() {
         screen.note(&format!("{slots} slots stayed: {reason}"));
     }
-    if !done.is_whole() {
-        screen.note("no slot is left open; the same command goes on");
+    if done.is_whole() {
+        return;
     }
+    let planned = done.slots_moved + done.slots_stayed + done.slots_not_begun;
+    screen.note(&format!(
+        "{} of {planned} slots moved, {} stayed, {} were not begun",
+        done.slots_moved, done.slots_stayed, done.slots_not_begun
+    ));
+    screen.note(&match done.slots_in_doubt {
+        0 => "no slot is left open; the same command goes on".to_owned(),
+        slots => {
+            format!("{slots} slots could not be brought to an end and may be open; the same command takes them up")
+        }
+    });
 }
 
 fn text(result: &Rebalance) -> String {

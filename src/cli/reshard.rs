@@ -65,11 +65,15 @@ pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
 
     // Once now, so that a slip of the keyboard is told before anything is done.
     choose_all(&slots, &from, &to, &seen)?;
-    let hands = Hands::ready(&connection, &seen, args.manner, screen).await?;
+    let mut hands = Hands::ready(&connection, &seen, &args.manner, screen).await?;
     // And again: what an interrupted command had begun may have moved meanwhile.
     let snapshot = eye.sample(SAMPLE).await?;
     let (chosen, to) = choose_all(&slots, &from, &to, &snapshot)?;
-    let proposal = Proposal::review(plan(&chosen, to, &snapshot), snapshot, &limits(&connection.config.limits));
+    let proposal = Proposal::review(
+        plan(&chosen, to, args.manner.reason.as_deref(), &snapshot),
+        snapshot,
+        &limits(&connection.config.limits),
+    );
     screen.note(&proposal.body());
     if proposal.verdict.approved.is_empty() {
         let exit = if proposal.is_content() { Exit::Ok } else { Exit::Refused };
@@ -161,8 +165,9 @@ fn choose(text: &str, from: &[NodeIndex], to: NodeIndex, snapshot: &Snapshot) ->
 }
 
 /// The person's wish as a plan. Its author is this command.
-fn plan(slots: &SlotSet, to: NodeIndex, snapshot: &Snapshot) -> Plan {
-    let propose = |slot: SlotId| ProposedMove { slot: slot.number(), target: to, reason: "by hand".into() };
+fn plan(slots: &SlotSet, to: NodeIndex, reason: Option<&str>, snapshot: &Snapshot) -> Plan {
+    let reason = reason.map_or_else(|| "by hand".to_owned(), |reason| format!("by hand: {reason}"));
+    let propose = |slot: SlotId| ProposedMove { slot: slot.number(), target: to, reason: reason.clone() };
     Plan {
         policy: PolicyId {
             name: "reshard".into(),

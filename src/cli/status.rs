@@ -1,58 +1,27 @@
 //! `ballast status`: what a running daemon is doing, on one screen.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-
-use super::outcome::{Exit, Outcome, Stop, refused};
+use super::advance::{line as moves, seconds};
+use super::daemon::Daemon;
+use super::outcome::{Exit, Outcome};
 use super::screen::{Screen, table};
-use super::target::load;
 use crate::clock::now_ms;
 use crate::control::{NodeRow, Status};
+use crate::migration::Progress;
 use crate::model::units;
 
 /// Which daemon.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where the daemon listens
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-    /// The daemon's configuration, which says where it listens
-    #[arg(long, value_name = "FILE", env = "BALLAST_CONFIG")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    daemon: Daemon,
 }
-
-/// Where a daemon listens unless told otherwise.
-const DEFAULT_URL: &str = "http://127.0.0.1:9899";
-/// The daemon answers from memory; a machine under load may take a second.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
-    let url = match (&args.url, &args.config) {
-        (Some(url), _) => url.trim_end_matches('/').to_owned(),
-        (None, Some(path)) => match load(path, screen)?.listen {
-            Some(address) => format!("http://{address}"),
-            None => return Err(refused("the daemon does not listen: http.listen is \"off\"", "set http.listen")),
-        },
-        (None, None) => DEFAULT_URL.to_owned(),
-    };
-    let status = fetch(&url).await.map_err(|error| Stop {
-        exit: Exit::Failed,
-        message: format!("no status from {url}: {error:#}"),
-        hint: "is the daemon running there? 'ballast status --url http://HOST:PORT' asks another one".into(),
-    })?;
+    let status: Status = args.daemon.reach(screen)?.get("/api/v1/status", "status").await?;
     screen.show("Status", &status, || text(&status))?;
     Ok(Exit::Ok)
-}
-
-async fn fetch(url: &str) -> anyhow::Result<Status> {
-    let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build()?;
-    let answer = client.get(format!("{url}/api/v1/status")).send().await?;
-    if !answer.status().is_success() {
-        bail!("it answered {}", answer.status());
-    }
-    answer.json().await.context("it answered something else than a status")
 }
 
 fn text(status: &Status) -> String {
@@ -72,15 +41,14 @@ fn text(status: &Status) -> String {
     let policy = status.policy.id.as_ref().map_or("none loaded".to_owned(), ToString::to_string);
     let why = if status.mode_reason.is_empty() { String::new() } else { format!(" ({})", status.mode_reason) };
     line(format!("{}  {}{why}  {seen}  policy {policy}", status.cluster, status.mode));
+    if let Some(overall) = &status.moving {
+        line(format!("moving  {}", moves(overall)));
+    }
     for progress in &status.migrations {
-        line(format!(
-            "moving {}/{} slots from {} to {} ({})",
-            progress.slots_moved,
-            progress.slots.len(),
-            progress.source.short(),
-            progress.target.short(),
-            progress.protocol
-        ));
+        line(migration(progress, now_ms()));
+    }
+    if status.stuck {
+        line("! a step takes longer than migration.stuck_after finds normal".to_owned());
     }
     if let Some(cycle) = &status.last_cycle {
         line(format!(
@@ -118,6 +86,24 @@ fn text(status: &Status) -> String {
     }
     let rows: Vec<Vec<String>> = status.nodes.iter().map(row).collect();
     text.push_str(&table(1, &["PRIMARY", "SLOTS", "CPU", "OPS/S", "MEMORY"], &rows));
+    text
+}
+
+fn migration(progress: &Progress, now_ms: u64) -> String {
+    let Progress { protocol, step, began_by, reason, .. } = progress;
+    let mut text = format!(
+        "  {}/{} slots from {} to {} ({protocol}): {step} for {}",
+        progress.slots_moved,
+        progress.slots.len(),
+        progress.source.short(),
+        progress.target.short(),
+        seconds(now_ms.saturating_sub(progress.step_since_ms)),
+    );
+    for (word, known) in [("began by", began_by), ("because", reason)] {
+        if !known.is_empty() {
+            text.push_str(&format!("; {word} {known}"));
+        }
+    }
     text
 }
 

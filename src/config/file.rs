@@ -171,6 +171,8 @@ pub(super) struct Migration {
     pub(super) atomic_deadline: Duration,
     #[serde(with = "units::duration")]
     pub(super) settle_deadline: Duration,
+    #[serde(with = "units::duration")]
+    pub(super) stuck_after: Duration,
 }
 
 impl Default for Migration {
@@ -185,6 +187,7 @@ impl Default for Migration {
             migrate_timeout: Duration::from_millis(settings.migrate_timeout_ms),
             atomic_deadline: Duration::from_secs(settings.atomic_deadline_s),
             settle_deadline: Duration::from_secs(settings.settle_deadline_s),
+            stuck_after: Duration::from_secs(settings.stuck_after_s),
         }
     }
 }

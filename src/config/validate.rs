@@ -299,6 +299,7 @@ fn migration(section: &file::Migration, notes: &mut Notes) -> migration::Setting
     notes.within_time("migration.migrate_timeout", section.migrate_timeout, Duration::from_millis(50)..=seconds(7));
     notes.within_time("migration.atomic_deadline", section.atomic_deadline, seconds(1)..=seconds(86400));
     notes.within_time("migration.settle_deadline", section.settle_deadline, seconds(1)..=seconds(3600));
+    notes.within_time("migration.stuck_after", section.stuck_after, seconds(1)..=seconds(86400));
     migration::Settings {
         protocol: section.protocol,
         pace: section.pace,
@@ -308,6 +309,7 @@ fn migration(section: &file::Migration, notes: &mut Notes) -> migration::Setting
         migrate_timeout_ms: u64::try_from(section.migrate_timeout.as_millis()).unwrap_or(u64::MAX),
         atomic_deadline_s: section.atomic_deadline.as_secs(),
         settle_deadline_s: section.settle_deadline.as_secs(),
+        stuck_after_s: section.stuck_after.as_secs(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::status::Status;
-use crate::migration::Progress;
+use crate::migration::{Overall, Progress};
 use crate::model::{CycleReport, Snapshot};
 use crate::store::Event;
 
@@ -23,6 +23,13 @@ pub enum Command {
     },
     /// Go back to the configured mode, from paused or halted.
     Resume {
+        /// Who asks.
+        who: String,
+        /// Why.
+        why: String,
+    },
+    /// End the moves of this cycle at their next step, with no slot left open. The next cycle plans anew.
+    Cancel {
         /// Who asks.
         who: String,
         /// Why.
@@ -85,8 +92,15 @@ pub enum Notice {
         /// What it decided by; absent when the cluster could not be seen.
         snapshot: Option<Arc<Snapshot>>,
     },
-    /// The migrations that run have come further; all of them.
-    Migrations(Vec<Progress>),
+    /// Moves have come further.
+    Moving {
+        /// All migrations that run, or are in doubt.
+        migrations: Vec<Progress>,
+        /// The plan's moves as a whole; absent while none is being carried out.
+        overall: Option<Overall>,
+        /// Whether a step has lasted for longer than the configuration finds normal.
+        stuck: bool,
+    },
     /// Bytes of linear memory that the policy holds.
     PolicyMemory(usize),
     /// Our own probe of a node came back, while slots are being moved or not.

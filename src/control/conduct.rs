@@ -25,7 +25,7 @@ use super::status::{Activity, Balance, CycleSummary, Status, node_rows};
 use super::turn::{self, Crew, Doing, Notify, Orders, Turn};
 use crate::clock::now_ms;
 use crate::config::Config;
-use crate::migration::{Stop, StopHandle};
+use crate::migration::{Progress, Stop, StopHandle};
 use crate::model::{CycleOutcome, Mode, Snapshot, resource};
 use crate::policy::{self, Policy as _};
 use crate::store::{Event as Happening, Store};
@@ -236,7 +236,10 @@ impl Control {
 
     fn turn_over(&mut self, crew: Crew, turn: Turn) {
         self.running = None;
-        self.doing.send_modify(|doing| *doing = Doing::default());
+        self.doing.send_modify(|doing| {
+            doing.activity = Activity::Idle;
+            doing.moves.end();
+        });
         let report = Arc::new(turn.report);
         line::log(&report, self.status.last_cycle.as_ref());
         let reason = match &report.outcome {
@@ -295,9 +298,22 @@ impl Control {
     fn show_progress(&mut self) {
         let doing = self.progress.borrow_and_update().clone();
         self.status.activity = if self.ending.is_some() { Activity::Stopping } else { doing.activity };
-        if self.status.migrations != doing.migrations {
-            self.status.migrations.clone_from(&doing.migrations);
-            (self.notify)(Notice::Migrations(doing.migrations));
+        let migrations: Vec<Progress> = doing.moves.running().cloned().collect();
+        let now_ms = now_ms();
+        let overall = doing.moves.overall(now_ms);
+        let stuck_after_ms = self.config.migration.stuck_after_s * 1000;
+        let stuck = doing.moves.oldest_step_since_ms().is_some_and(|since_ms| since_ms + stuck_after_ms < now_ms);
+        if stuck && !self.status.stuck {
+            let oldest = migrations.iter().min_by_key(|progress| progress.step_since_ms);
+            if let Some(Progress { source, target, step, slots, .. }) = oldest {
+                warn!(%source, %target, step, %slots, "a step takes longer than it should; slots may be open meanwhile");
+            }
+        }
+        if self.status.migrations != migrations || self.status.stuck != stuck || self.status.moving != overall {
+            self.status.migrations.clone_from(&migrations);
+            self.status.moving.clone_from(&overall);
+            self.status.stuck = stuck;
+            (self.notify)(Notice::Moving { migrations, overall, stuck });
         }
     }
 
@@ -318,11 +334,23 @@ impl Control {
                 self.settle_mode(before, &who, false);
                 Ok(self.mode().1)
             }
+            Command::Cancel { who, why } => self.cancel(who, why),
             Command::Reload => self.reload_config().await,
         };
         self.publish();
         // Whoever asked may have gone.
         let _gone = answer.send(outcome);
+    }
+
+    fn cancel(&mut self, who: String, why: String) -> Answer {
+        let Some(running) = &self.running else { return Err("no cycle is under way: nothing is moved".to_owned()) };
+        running.stop.stop();
+        // The number of the next one was counted when this one began.
+        let cycle = self.next_cycle - 1;
+        info!(cycle, who, why, "cancelled: its moves end at the next step");
+        let answer = format!("the moves of cycle {cycle} end at the next step; the next cycle plans anew");
+        self.tell(Happening::Cancelled { cycle, who, why });
+        Ok(answer)
     }
 
     fn mode(&self) -> (Mode, String) {

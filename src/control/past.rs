@@ -90,7 +90,7 @@ pub(super) fn all_members(snapshot: &Snapshot) -> BTreeSet<NodeId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Address, CycleOutcome, Mode, NO_OWNER, Owners, Primary, SLOT_COUNT, Timings};
+    use crate::model::{Address, CycleOutcome, Mode, NO_OWNER, Owners, Primary, Protocol, SLOT_COUNT, Timings};
 
     #[test]
     fn budgets_and_cool_downs_are_rebuilt_from_the_history() {
@@ -141,7 +141,7 @@ mod tests {
             migrations: vec![MigrationReport {
                 source: node(1),
                 target: node(2),
-                protocol: "classic".into(),
+                protocol: Protocol::Classic,
                 moved: moved.parse().expect("slots"),
                 stayed: Vec::new(),
                 keys: 0,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::migration::{Progress, Recovery};
+use crate::migration::{Overall, Progress, Recovery};
 use crate::model::{
     Address, CycleOutcome, CycleReport, Mode, NodeId, OpenSlot, PolicyId, Prediction, RefusalCheck, Snapshot,
     SnapshotSummary, Tag, Timings, resource,
@@ -289,8 +289,12 @@ pub struct Status {
     pub balance: BTreeMap<String, Balance>,
     /// The cycle that ended last.
     pub last_cycle: Option<CycleSummary>,
-    /// Migrations that run now.
+    /// Migrations that run now, or are in doubt.
     pub migrations: Vec<Progress>,
+    /// The moves of this cycle as a whole, while they are carried out.
+    pub moving: Option<Overall>,
+    /// Whether a step has lasted for longer than `migration.stuck_after`.
+    pub stuck: bool,
     /// Every importing or migrating flag, as last seen.
     pub open_slots: Vec<OpenSlot>,
     /// What the last recovery found and did, until one finds nothing to do.
@@ -320,6 +324,8 @@ impl Status {
             balance: BTreeMap::new(),
             last_cycle: None,
             migrations: Vec::new(),
+            moving: None,
+            stuck: false,
             open_slots: Vec::new(),
             recovery: None,
             totals: Totals::default(),

@@ -23,7 +23,7 @@ use crate::cluster::Cluster;
 use crate::collector::Collector;
 use crate::config::Config;
 use crate::guard::{self, ApprovedPlan};
-use crate::migration::{self, Context, Journal, Progress, Recovery, Stop};
+use crate::migration::{self, Amount, Context, Journal, Recovery, Stop, Tally};
 use crate::model::{
     Address, CycleOutcome, CycleReport, MigrationReport, Mode, NodeId, Plan, PolicyId, SlotSet, Snapshot, Timings,
 };
@@ -64,7 +64,7 @@ pub(super) type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Doing {
     pub(super) activity: Activity,
-    pub(super) migrations: Vec<Progress>,
+    pub(super) moves: Tally,
 }
 
 /// What came of a turn.
@@ -92,27 +92,18 @@ impl Orders {
         self.doing.send_modify(|doing| doing.activity = activity);
     }
 
-    /// What migrations need, with the journal of this daemon.
-    pub(super) fn context(&self, cluster: Arc<dyn Cluster>) -> Context {
+    /// What migrations need, with the journal of this daemon. `policy` is who wants them, if they are new.
+    pub(super) fn context(&self, cluster: Arc<dyn Cluster>, policy: Option<&PolicyId>) -> Context {
         let doing = self.doing.clone();
+        let policy = policy.map_or("none", |policy| &policy.name);
         Context {
             cluster,
             journal: self.store.clone(),
             settings: self.config.migration.clone(),
-            progress: Arc::new(move |progress| doing.send_modify(|doing| advance(&mut doing.migrations, progress))),
+            began_by: format!("daemon {}, policy {policy}, cycle {}", self.config.cluster.name, self.cycle),
+            progress: Arc::new(move |progress| doing.send_modify(|doing| doing.moves.hear(progress))),
             stop: self.stop.clone(),
         }
-    }
-}
-
-/// Puts `progress` in the place of what was known of the same migration; one that is over goes.
-fn advance(migrations: &mut Vec<Progress>, progress: Progress) {
-    let same = |known: &Progress| {
-        known.source == progress.source && known.target == progress.target && known.slots == progress.slots
-    };
-    migrations.retain(|known| !same(known));
-    if !progress.finished {
-        migrations.push(progress);
     }
 }
 
@@ -167,7 +158,10 @@ impl Turn {
 pub(super) async fn settle(crew: &mut Crew, orders: &Orders) -> Option<Recovery> {
     let store = orders.store.clone();
     match tokio::task::spawn_blocking(move || store.unfinished()).await {
-        Ok(Ok(unfinished)) if unfinished.is_empty() => return None,
+        Ok(Ok(unfinished)) if unfinished.is_empty() => {
+            orders.doing.send_modify(|doing| doing.moves.clear());
+            return None;
+        }
         Ok(Ok(unfinished)) => info!(cycle = orders.cycle, migrations = unfinished.len(), "settling open migrations"),
         // Recovery will say why once more; nothing new begins either without the journal.
         Ok(Err(error)) => warn!(error = %chain(&error), "the journal cannot be read"),
@@ -176,7 +170,7 @@ pub(super) async fn settle(crew: &mut Crew, orders: &Orders) -> Option<Recovery>
     orders.at(Activity::Recovering);
     let mut addresses = crew.primaries();
     addresses.extend(orders.config.cluster.seeds.iter().cloned());
-    match migration::recover(&addresses, &orders.context(crew.cluster.clone())).await {
+    match migration::recover(&addresses, &orders.context(crew.cluster.clone(), None)).await {
         Ok(recovery) => {
             crew.past.note_slots(now_ms(), &recovery.settled, 0);
             crew.collector.slots_moved(&recovery.settled);
@@ -334,7 +328,9 @@ async fn act(crew: &mut Crew, orders: &Orders, turn: &mut Turn, snapshot: &Snaps
     orders.at(Activity::Migrating);
     let began = Instant::now();
     let planned = approved.moves().len();
-    let context = orders.context(crew.cluster.clone());
+    let context = orders.context(crew.cluster.clone(), turn.report.policy.as_ref());
+    let total = Amount::of(approved.moves(), snapshot);
+    orders.doing.send_modify(|doing| doing.moves.begin(total, now_ms()));
     let notify = orders.notify.clone();
     let moving = migration::execute(approved, snapshot, &context);
     let primaries = crew.primaries();

@@ -42,10 +42,14 @@ pub(super) async fn no_such_page() -> Response {
     failure(
         StatusCode::NOT_FOUND,
         "no such page; there are /metrics, /healthz, /readyz, /api/v1/status, /api/v1/cycles, /api/v1/cycles/{n}, \
-         /api/v1/snapshot, /api/v1/events, and to post to: /api/v1/pause, /api/v1/resume, /-/reload",
+         /api/v1/snapshot, /api/v1/events, /api/v1/journal, and to post to: /api/v1/pause, /api/v1/resume, \
+         /api/v1/cancel, /-/reload",
     )
 }
 
 pub(super) async fn no_such_method() -> Response {
-    failure(StatusCode::METHOD_NOT_ALLOWED, "pages are got; /api/v1/pause, /api/v1/resume and /-/reload are posted to")
+    failure(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "pages are got; /api/v1/pause, /api/v1/resume, /api/v1/cancel and /-/reload are posted to",
+    )
 }

@@ -63,6 +63,15 @@ pub(super) async fn events(State(faces): State<Arc<Faces>>, Query(page): Query<P
     }
 }
 
+/// Migrations that were begun, newest first: by whom, why, and what came of them.
+pub(super) async fn journal(State(faces): State<Arc<Faces>>, Query(page): Query<Page>) -> Response {
+    let limit = page.limit();
+    match from_store(faces, move |store| store.journal(limit)).await {
+        Ok(items) => document("JournalList", Items { items }),
+        Err(error) => broken(error),
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OfCycle {
@@ -132,6 +141,13 @@ pub(super) async fn pause(State(faces): State<Arc<Faces>>, body: Bytes) -> Respo
 pub(super) async fn resume(State(faces): State<Arc<Faces>>, body: Bytes) -> Response {
     match wish(&body) {
         Ok(wish) => ask(&faces, Command::Resume { who: wish.who.unwrap_or_else(operator), why: wish.reason }).await,
+        Err(refusal) => failure(StatusCode::BAD_REQUEST, refusal),
+    }
+}
+
+pub(super) async fn cancel(State(faces): State<Arc<Faces>>, body: Bytes) -> Response {
+    match wish(&body) {
+        Ok(wish) => ask(&faces, Command::Cancel { who: wish.who.unwrap_or_else(operator), why: wish.reason }).await,
         Err(refusal) => failure(StatusCode::BAD_REQUEST, refusal),
     }
 }

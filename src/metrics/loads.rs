@@ -65,7 +65,7 @@ impl Loads {
                 self.policy_reloads.with_label_values(&["failure"]).inc();
                 self.policy_ok.set(0.0);
             }
-            Event::Started { .. } | Event::Stopped { .. } | Event::Recovered { .. } => (),
+            Event::Started { .. } | Event::Stopped { .. } | Event::Recovered { .. } | Event::Cancelled { .. } => (),
         }
     }
 

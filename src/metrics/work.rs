@@ -1,10 +1,12 @@
 //! Cycles, plans and moves, as metrics: what was decided, what was done, and what it cost the cluster.
 
+use std::sync::{Mutex, PoisonError};
+
 use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramVec};
 
 use super::family::Families;
-use crate::migration::Progress;
-use crate::model::{CycleOutcome, CycleReport, MigrationReport, RefusalCheck};
+use crate::migration::{Overall, Progress};
+use crate::model::{CycleOutcome, CycleReport, MigrationReport, Protocol, RefusalCheck};
 use crate::policy::FailureKind;
 
 /// From three nodes on one machine to a thousand across a slow network.
@@ -17,7 +19,6 @@ const MOVE_BUCKETS: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0
 const PROBE_BUCKETS: &[f64] = &[0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5];
 
 const RESOURCES: [&str; 3] = ["cpu", "memory", "network"];
-const METHODS: [&str; 2] = ["classic", "atomic"];
 const OUTCOMES: [&str; 7] =
     ["no-change", "planned", "executed", "refused", "policy-failed", "not-collected", "incomplete"];
 
@@ -35,7 +36,12 @@ pub(super) struct Work {
     policy_memory: Gauge,
     policy_figures: GaugeVec,
     in_progress: Gauge,
+    pending: Gauge,
     oldest_start: Gauge,
+    oldest_step: Gauge,
+    stuck: Gauge,
+    /// Keys and bytes of the moves under way that are in the counters already.
+    counted: Mutex<(u64, u64)>,
     moves: CounterVec,
     keys: Counter,
     bytes: Counter,
@@ -95,12 +101,23 @@ impl Work {
                 &["figure"],
             ),
             in_progress: cluster.gauge("ballast_moves_in_progress", "Slots that are being moved."),
+            pending: cluster
+                .gauge("ballast_moves_pending", "Slots of this cycle's plan whose migration has not begun."),
             oldest_start: cluster.gauge(
                 "ballast_moves_oldest_start_timestamp_seconds",
                 "When the oldest migration that runs began, Unix time; 0 while none runs.",
             ),
+            oldest_step: cluster.gauge(
+                "ballast_moves_oldest_step_start_timestamp_seconds",
+                "When the oldest step of a running migration began, Unix time; 0 while none runs.",
+            ),
+            stuck: cluster.gauge(
+                "ballast_moves_stuck",
+                "1 while the oldest step has lasted longer than migration.stuck_after, else 0.",
+            ),
+            counted: Mutex::default(),
             moves: cluster.counters_by("ballast_moves_total", "Slots to be moved that ended.", &["method", "result"]),
-            keys: cluster.counter("ballast_move_keys_total", "Keys moved, as far as the method counts them."),
+            keys: cluster.counter("ballast_move_keys_total", "Keys moved; those of atomic moves when they end."),
             bytes: cluster.counter("ballast_move_bytes_total", "Bytes moved, estimated."),
             move_duration: cluster.histograms(
                 "ballast_move_duration_seconds",
@@ -115,10 +132,10 @@ impl Work {
                 PROBE_BUCKETS,
             ),
         };
-        for method in METHODS {
-            work.move_duration.with_label_values(&[method]);
+        for method in Protocol::ALL {
+            work.move_duration.with_label_values(&[method.as_str()]);
             for result in ["moved", "stayed"] {
-                work.moves.with_label_values(&[method, result]);
+                work.moves.with_label_values(&[method.as_str(), result]);
             }
         }
         for phase in ["idle", "migrating"] {
@@ -151,6 +168,19 @@ impl Work {
         }
         self.policy_call(report);
         report.migrations.iter().for_each(|migration| self.migration(migration));
+        let keys = report.migrations.iter().map(|migration| migration.keys).sum();
+        let bytes = report.migrations.iter().map(|migration| migration.bytes).sum();
+        self.count(keys, bytes);
+        *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = (0, 0);
+    }
+
+    /// Brings the counters up to what the moves under way have come to. An estimate that turns out to be less stays
+    /// counted until the moves have come that far: a counter does not go back.
+    fn count(&self, keys: u64, bytes: u64) {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        self.keys.inc_by(keys.saturating_sub(counted.0) as f64);
+        self.bytes.inc_by(bytes.saturating_sub(counted.1) as f64);
+        *counted = (counted.0.max(keys), counted.1.max(bytes));
     }
 
     fn policy_call(&self, report: &CycleReport) {
@@ -175,11 +205,9 @@ impl Work {
     }
 
     fn migration(&self, migration: &MigrationReport) {
-        let method = METHODS.into_iter().find(|method| *method == migration.protocol).unwrap_or(METHODS[0]);
+        let method = migration.protocol.as_str();
         self.moves.with_label_values(&[method, "moved"]).inc_by(migration.moved.len() as f64);
         self.moves.with_label_values(&[method, "stayed"]).inc_by(migration.stayed.len() as f64);
-        self.keys.inc_by(migration.keys as f64);
-        self.bytes.inc_by(migration.bytes as f64);
         self.move_duration.with_label_values(&[method]).observe(migration.duration_ms as f64 / 1e3);
     }
 
@@ -188,6 +216,16 @@ impl Work {
         self.in_progress.set(migrations.iter().map(left).sum::<usize>() as f64);
         let oldest = migrations.iter().map(|progress| progress.started_at_ms).min();
         self.oldest_start.set(oldest.map_or(0.0, |at_ms| at_ms as f64 / 1e3));
+        let step = migrations.iter().map(|progress| progress.step_since_ms).min();
+        self.oldest_step.set(step.map_or(0.0, |at_ms| at_ms as f64 / 1e3));
+    }
+
+    pub(super) fn moving(&self, overall: Option<&Overall>, stuck: bool) {
+        self.pending.set(overall.map_or(0.0, |overall| overall.slots_waiting as f64));
+        self.stuck.set(f64::from(u8::from(stuck)));
+        if let Some(overall) = overall {
+            self.count(overall.keys_moved, overall.bytes_moved);
+        }
     }
 
     pub(super) fn policy_memory(&self, bytes: usize) {

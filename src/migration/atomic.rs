@@ -56,7 +56,9 @@ pub(super) struct Atomic {
     converging: Duration,
     /// Since when the server calls it failed, by `elapsed`.
     failing_since: Option<Duration>,
-    /// The server's last word on it.
+    /// The server's last word for its state.
+    state: String,
+    /// The server's last word on what went wrong.
     message: String,
     stop_asked: bool,
     /// How often we cancelled it, and when last, by `elapsed`.
@@ -92,6 +94,7 @@ impl Atomic {
             elapsed: Duration::ZERO,
             converging: Duration::ZERO,
             failing_since: None,
+            state: String::new(),
             message: String::new(),
             stop_asked: false,
             cancels: 0,
@@ -102,6 +105,19 @@ impl Atomic {
     /// Cancels the job at the next look, unless it is over by then.
     pub(super) fn stop(&mut self) {
         self.stop_asked = true;
+    }
+
+    /// The step under way, for people: the server's own word while its job runs.
+    pub(super) fn step(&self) -> &str {
+        match &self.phase {
+            Phase::Strangers => "vacancy",
+            Phase::Start => "start",
+            Phase::Watch if self.state.is_empty() => "watch",
+            Phase::Watch => &self.state,
+            Phase::Cancel => "cancel",
+            Phase::Confirm => "confirm",
+            Phase::Over(_) => "over",
+        }
     }
 
     /// What to do next.
@@ -251,6 +267,7 @@ impl Atomic {
         });
         // A job that is gone from the server's log is judged by owners.
         let Some(job) = ours else { return self.phase = Phase::Confirm };
+        self.state.clone_from(&job.state);
         if !job.message.is_empty() {
             self.message.clone_from(&job.message);
         }

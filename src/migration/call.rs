@@ -43,13 +43,15 @@ pub(super) enum Next {
     Finished(Ending),
 }
 
-/// What became of the slots of one migration. Every slot is in exactly one of the three.
+/// What became of the slots of one migration. Every slot is in exactly one of the first four.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Ending {
     /// The target owns them.
     pub(super) moved: SlotSet,
     /// The source still owns them, nothing is open, and why.
     pub(super) stayed: Vec<(SlotId, String)>,
+    /// The source still owns them: we were asked to hold or to stop before anything was done about them.
+    pub(super) unopened: SlotSet,
     /// Nobody knows yet, or they are open: ask the cluster before anything else.
     pub(super) unsettled: Vec<(SlotId, String)>,
     /// Those of the unsettled that nobody but a person may go on with: both nodes hold a live copy of some key.

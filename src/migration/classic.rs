@@ -92,6 +92,7 @@ pub(super) struct Classic {
     cautious: bool,
     moved: Vec<SlotId>,
     stayed: Vec<(SlotId, String)>,
+    unopened: Vec<SlotId>,
     unsettled: Vec<(SlotId, String)>,
     collided: Vec<SlotId>,
     keys: u64,
@@ -141,6 +142,7 @@ impl Classic {
             cautious: false,
             moved: Vec::new(),
             stayed: Vec::new(),
+            unopened: Vec::new(),
             unsettled: Vec::new(),
             collided: Vec::new(),
             keys: 0,
@@ -151,9 +153,26 @@ impl Classic {
         machine
     }
 
-    /// How many slots the target owns, and keys moved, so far.
-    pub(super) fn progress(&self) -> (usize, u64) {
-        (self.moved.len(), self.keys)
+    /// The slots that the target owns, and keys moved, so far.
+    pub(super) fn progress(&self) -> (&[SlotId], u64) {
+        (&self.moved, self.keys)
+    }
+
+    /// The step under way, for people.
+    pub(super) fn step(&self) -> &'static str {
+        match self.phase {
+            Phase::Vacancy => "vacancy",
+            Phase::Weigh => "weigh",
+            Phase::Import { .. } => "import",
+            Phase::Migrate { .. } => "migrate",
+            Phase::Transfer => "transfer",
+            Phase::Verify { .. } => "verify",
+            Phase::AssignTarget { .. } | Phase::AssignSource => "assign",
+            Phase::TellOthers => "tell-others",
+            Phase::Confirm { .. } | Phase::BumpEpoch => "confirm",
+            Phase::RetractTarget | Phase::RetractCheck | Phase::RetractSource { .. } | Phase::Reopen => "retract",
+            Phase::Over => "over",
+        }
     }
 
     /// From now on, what it may take.
@@ -167,13 +186,26 @@ impl Classic {
     }
 
     /// Opens no further slot: what is open is brought to its end.
-    pub(super) fn stop(&mut self, why: &str) {
-        let waiting = self.waiting.drain(..).map(|slot| (slot, why.to_owned()));
-        self.stayed.extend(waiting);
+    pub(super) fn stop(&mut self) {
+        let untouched = self.take_untouched();
+        self.unopened.extend(untouched);
+    }
+
+    /// Opens no further slot, for a reason that lies in these nodes.
+    pub(super) fn refuse(&mut self, why: &str) {
+        let untouched = self.take_untouched();
+        self.stayed.extend(untouched.into_iter().map(|slot| (slot, why.to_owned())));
+    }
+
+    /// The slots to which nothing has happened yet, which are then no longer ours.
+    fn take_untouched(&mut self) -> Vec<SlotId> {
+        let mut untouched = Vec::new();
         if matches!(self.phase, Phase::Vacancy | Phase::Weigh) {
-            self.stayed.extend(self.window.drain(..).map(|open| (open.slot, why.to_owned())));
+            untouched.extend(self.window.drain(..).map(|open| open.slot));
             self.phase = Phase::Over;
         }
+        untouched.extend(self.waiting.drain(..));
+        untouched
     }
 
     /// What to do next.
@@ -238,6 +270,7 @@ impl Classic {
                 return Next::Finished(Ending {
                     moved: self.moved.iter().copied().collect(),
                     stayed: self.stayed.clone(),
+                    unopened: self.unopened.iter().copied().collect(),
                     unsettled: self.unsettled.clone(),
                     collided: self.collided.iter().copied().collect(),
                     keys: self.keys,

@@ -12,10 +12,12 @@ use tracing::{info, warn};
 use super::call::{Copies, Ending, QUESTION_PATIENCE};
 use super::governor::Governor;
 use super::journal::Intent;
-use super::machine::{Load, Machine, drive};
+use super::machine::{Driver, Load, Machine};
 use super::pace::guess;
+use super::progress::Weights;
 use super::schedule::{Cargo, Migration, Schedule};
 use super::settle::{finish_if_settled, keep_reasons, settle, who_are_you};
+use super::stop::Wish;
 use super::survey::{self, Objection, Route, common_form};
 use super::{Context, Pace};
 use crate::clock::now_ms;
@@ -29,14 +31,15 @@ const COMMON_KEY_BYTES: u64 = 200;
 
 /// Carries out an approved plan, and reports on each migration in the order in which they ended.
 ///
-/// Stops starting migrations when one ends in doubt, when the journal fails, or when asked to; what is open is closed
-/// first. Dropping the future leaves slots open: [`recover`](super::recover) takes them up again.
+/// Stops starting migrations when one ends in doubt, when the journal fails, or when asked to stop or, for as long as it
+/// lasts, to hold; what is open is closed first. Dropping the future leaves slots open: [`recover`](super::recover) takes them up again.
 pub async fn execute(plan: ApprovedPlan, snapshot: &Snapshot, context: &Context) -> Vec<MigrationReport> {
     let nodes = nodes(&plan, snapshot);
     let addresses: Vec<Address> = nodes.iter().map(|(_, address)| address.clone()).collect();
     let governor = Governor::new(context);
     governor.feel_quiet(&addresses, context).await;
-    let work = carry_out_all(&plan, &nodes, snapshot, &governor, context);
+    let weights = Weights::of(snapshot);
+    let work = carry_out_all(&plan, &nodes, snapshot, Driver { weights: &weights, governor: &governor, context });
     // Feeling the pulse goes on until the work is over, and is dropped with it: a question dropped half-way harms nothing.
     tokio::select! { reports = work => reports, () = governor.feel(&addresses, context) => Vec::new() }
 }
@@ -50,8 +53,8 @@ fn nodes(plan: &ApprovedPlan, snapshot: &Snapshot) -> BTreeMap<NodeId, Address> 
 
 /// What comes to an end while a plan is carried out.
 enum Done {
-    /// A migration. The last part says whether others may begin.
-    Moved(Migration, MigrationReport, bool),
+    /// A migration. The last part is what a hold left of it, or nothing if no other may begin.
+    Moved(Migration, MigrationReport, Option<SlotSet>),
     /// The rest of its nodes after it.
     Rested(Migration),
 }
@@ -60,31 +63,43 @@ async fn carry_out_all(
     plan: &ApprovedPlan,
     nodes: &BTreeMap<NodeId, Address>,
     snapshot: &Snapshot,
-    governor: &Governor,
-    context: &Context,
+    driver: Driver<'_>,
 ) -> Vec<MigrationReport> {
+    let context = driver.context;
+    let cargo = |slot| cargo(slot, driver.weights);
     let ends = capabilities(nodes, context).await;
     let form = |from: &NodeId, to: &NodeId| common_form(context.settings.protocol, ends.get(from), ends.get(to));
     let pace = context.settings.pace;
     let at_once = context.settings.concurrency.min(pace.migrations());
-    let mut schedule = Schedule::new(plan.moves(), form, |slot| cargo(slot, snapshot), pace, at_once);
+    let mut schedule = Schedule::new(plan.moves(), form, cargo, pace, at_once);
     let mut running: FuturesUnordered<BoxFuture<'_, Done>> = FuturesUnordered::new();
     let mut reports = Vec::new();
     loop {
-        if context.stop.is_asked() {
-            schedule.cancel_waiting();
-        }
-        while let Some(migration) = schedule.start_next(governor.portion()) {
-            running.push(run(migration, snapshot, governor, context).boxed());
+        match context.stop.wish() {
+            // However long it lasts: each migration looks at both ends anew before it begins.
+            Wish::Hold if running.is_empty() => {
+                context.stop.gate().await;
+                continue;
+            }
+            Wish::Hold => {}
+            Wish::Stop => schedule.cancel_waiting(),
+            Wish::Run => {
+                while let Some(migration) = schedule.start_next(driver.governor.portion()) {
+                    let why = reason(plan, &migration.slots);
+                    running.push(run(migration, why, snapshot, driver).boxed());
+                }
+            }
         }
         match running.next().await {
             None => return reports,
             Some(Done::Rested(migration)) => schedule.finished(&migration),
-            Some(Done::Moved(migration, report, go_on)) => {
-                if !go_on {
-                    schedule.cancel_waiting();
+            Some(Done::Moved(migration, report, left)) => {
+                match left {
+                    Some(slots) if slots.is_empty() => {}
+                    Some(slots) => schedule.put_back(Migration { slots, ..migration.clone() }, cargo),
+                    None => schedule.cancel_waiting(),
                 }
-                match rest_after(&migration, &report, governor).filter(|_| schedule.is_waiting()) {
+                match rest_after(&migration, &report, driver.governor).filter(|_| schedule.is_waiting()) {
                     Some(rest) => running.push(rest_then(rest, migration).boxed()),
                     None => schedule.finished(&migration),
                 }
@@ -108,12 +123,28 @@ async fn rest_then(rest: Duration, migration: Migration) -> Done {
 }
 
 /// What is in a slot, as the plan saw it; of what was not seen, nothing.
-fn cargo(slot: SlotId, snapshot: &Snapshot) -> Cargo {
-    let of = |name: &str| {
-        let value = snapshot.slot_column(name).map_or(0.0, |column| column[slot.index()]);
-        if value.is_finite() { value.max(0.0) } else { 0.0 }
-    };
-    Cargo { slot, keys: of(resource::KEYS), bytes: of(resource::BYTES) }
+#[allow(clippy::cast_precision_loss, reason = "a portion need not be exact")]
+fn cargo(slot: SlotId, weights: &Weights) -> Cargo {
+    let number = |known: Option<u64>| known.unwrap_or(0) as f64;
+    Cargo { slot, keys: number(weights.keys([&slot])), bytes: number(weights.bytes([&slot])) }
+}
+
+/// Reasons of a migration that are named; its slots may have as many.
+const MOST_REASONS: usize = 3;
+
+/// Why `slots` are moved, in the words of the plan.
+fn reason(plan: &ApprovedPlan, slots: &SlotSet) -> String {
+    let mut reasons: Vec<&str> = Vec::new();
+    for step in plan.moves().iter().filter(|step| slots.contains(step.slot)) {
+        if !reasons.contains(&step.reason.as_str()) {
+            reasons.push(&step.reason);
+        }
+        if reasons.len() > MOST_REASONS {
+            reasons[MOST_REASONS] = "and others";
+            break;
+        }
+    }
+    reasons.join("; ")
 }
 
 /// What the nodes of the plan can do. A node that does not say is moved to and from in the way that all servers have.
@@ -130,52 +161,62 @@ async fn what_can_you(node: &Address, context: &Context) -> Option<Capabilities>
 }
 
 /// Runs one migration to its end.
-async fn run(migration: Migration, snapshot: &Snapshot, governor: &Governor, context: &Context) -> Done {
+async fn run(migration: Migration, why: String, snapshot: &Snapshot, driver: Driver<'_>) -> Done {
+    let Driver { governor, context, .. } = driver;
     let started = Instant::now();
     let before = governor.report();
-    let (ending, go_on) = match begin(&migration, snapshot, governor, context).await {
-        Ok((intent, route)) => {
-            let load = load(&migration, context.settings.pace, context.settings.max_block_ms, snapshot);
-            carry_out(&intent, route, &load, snapshot, governor, context).await
-        }
+    let (mut ending, go_on) = match begin(&migration, why, snapshot, driver).await {
+        Ok((intent, route)) => carry_out(&intent, route, snapshot, driver).await,
         Err(objection) => (stayed(&migration.slots, &objection), true),
     };
-    let pace = governor.report().since(&before);
-    let report = report(&migration, &ending, snapshot, started.elapsed(), pace);
+    let left = std::mem::take(&mut ending.unopened);
+    // Whatever was asked for meanwhile: those that are put back meet it when their turn comes.
+    let put_back = if context.stop.is_asked() || !go_on { SlotSet::default() } else { left.clone() };
+    if put_back.is_empty() {
+        ending.stayed.extend(left.iter().map(|slot| (slot, "stopped before it was opened".to_owned())));
+    }
+    let report = report(&migration, &ending, snapshot, started.elapsed(), governor.report().since(&before));
     info!(
         source = %migration.source, target = %migration.target, protocol = %report.protocol, moved = report.moved.len(),
         stayed = report.stayed.len(), keys = report.keys, ms = report.duration_ms, share = report.pace.share,
         "migration over"
     );
-    Done::Moved(migration, report, go_on)
+    Done::Moved(migration, report, go_on.then_some(put_back))
 }
 
 /// What is known of the keys of a migration.
 ///
 /// A large key is found by weighing all of its slot, which costs a tenth of moving them. At a fast pace only those slots are
 /// weighed that as a whole, as far as the plan knows, are larger than a key may be.
-fn load(migration: &Migration, pace: Pace, max_block_ms: u64, snapshot: &Snapshot) -> Load {
-    let cargo: Vec<Cargo> = migration.slots.iter().map(|slot| cargo(slot, snapshot)).collect();
-    let (keys, bytes) = cargo.iter().fold((0.0, 0.0), |sum, slot| (sum.0 + slot.keys, sum.1 + slot.bytes));
-    let too_large = |slot: &&Cargo| guess(slot.bytes as u64) > Duration::from_millis(max_block_ms);
-    let weigh = cargo.iter().filter(|slot| pace != Pace::Fast || too_large(slot)).map(|slot| slot.slot);
-    let mean_bytes = if keys > 0.0 && bytes > 0.0 { (bytes / keys) as u64 } else { COMMON_KEY_BYTES };
-    Load { mean_bytes, weigh: weigh.collect() }
+fn load(slots: &SlotSet, driver: Driver<'_>) -> Load {
+    let settings = &driver.context.settings;
+    let slots: Vec<SlotId> = slots.iter().collect();
+    let (keys, bytes) = (driver.weights.keys(&slots), driver.weights.bytes(&slots));
+    let mean_bytes = match (keys, bytes) {
+        (Some(keys @ 1..), Some(bytes @ 1..)) => bytes / keys,
+        _ => COMMON_KEY_BYTES,
+    };
+    let most = Duration::from_millis(settings.max_block_ms);
+    // Of what was not seen, the worst is assumed.
+    let too_large = |slot: &SlotId| driver.weights.bytes([slot]).is_none_or(|bytes| guess(bytes) > most);
+    let weigh = slots.into_iter().filter(|slot| settings.pace != Pace::Fast || too_large(slot)).collect();
+    Load { mean_bytes, weigh }
 }
 
 /// Looks at both ends.
 async fn begin(
     migration: &Migration,
+    why: String,
     snapshot: &Snapshot,
-    governor: &Governor,
-    context: &Context,
+    driver: Driver<'_>,
 ) -> Result<(Intent, Route), Objection> {
+    let context = driver.context;
     let address = |id: &NodeId| {
         let primary = snapshot.index_of(id).and_then(|index| snapshot.primaries.get(index as usize));
         primary.map(|primary| &primary.address).ok_or("the snapshot does not know it")
     };
     let (source, target) = (address(&migration.source)?, address(&migration.target)?);
-    if let Some(objection) = governor.objection_to(target) {
+    if let Some(objection) = driver.governor.objection_to(target) {
         return Err(objection);
     }
     // What an end can do is asked again: it may have come back with other settings since the plan began.
@@ -207,38 +248,37 @@ async fn begin(
         source_epoch: source_view.itself().map_or(0, |node| node.config_epoch),
         source_run_id: source_view.run_id,
         slots: migration.slots.clone(),
-        protocol: protocol_of(migration).to_owned(),
+        protocol: migration.protocol(),
         started_at_ms: now_ms(),
+        began_by: context.began_by.clone(),
+        reason: why,
     };
     Ok((intent, route))
 }
 
 /// Writes the intent down, drives its machine, and settles what is in doubt then.
-async fn carry_out(
-    intent: &Intent,
-    route: Route,
-    load: &Load,
-    snapshot: &Snapshot,
-    governor: &Governor,
-    context: &Context,
-) -> (Ending, bool) {
+async fn carry_out(intent: &Intent, route: Route, snapshot: &Snapshot, driver: Driver<'_>) -> (Ending, bool) {
+    let context = driver.context;
     // Synchronous on purpose: no moment exists in which we were cancelled and the intent is yet to be written.
     let id = match context.journal.begin(intent) {
         Ok(id) => id,
         Err(error) => return (stayed(&intent.slots, &crate::telemetry::chain(&error)), false),
     };
     let target = route.target.address.clone();
-    let machine = Machine::new(intent, route, load, context, Copies::None);
+    let machine = Machine::new(intent, route, &load(&intent.slots, driver), context, Copies::None);
     let mut ending = match machine {
-        Some(machine) => drive(machine, intent, &target, governor, context).await,
+        Some(machine) => driver.drive(machine, intent, &target).await,
         None => stayed(&intent.slots, "the ends share no form of atomic migration any more"),
     };
     if !ending.unsettled.is_empty() {
         warn!(slots = %intent.slots, reason = %ending.unsettled[0].1, "migration ended in doubt; asking the cluster");
         let addresses: Vec<Address> = snapshot.primaries.iter().map(|primary| primary.address.clone()).collect();
         let first = std::mem::take(&mut ending);
-        ending = settle(intent, &addresses, first.collided, context).await;
+        ending = settle(intent, &addresses, first.collided, (driver.weights, now_ms()), context).await;
         ending.keys += first.keys;
+        let stayed = std::mem::take(&mut ending.stayed);
+        let (unopened, stayed): (Vec<_>, _) = stayed.into_iter().partition(|(slot, _)| first.unopened.contains(*slot));
+        (ending.unopened, ending.stayed) = (unopened.into_iter().map(|(slot, _)| slot).collect(), stayed);
         keep_reasons(&mut ending, &first.stayed.into_iter().collect());
     }
     finish_if_settled(context, id, &ending);
@@ -248,10 +288,6 @@ async fn carry_out(
 
 fn stayed(slots: &SlotSet, reason: &str) -> Ending {
     Ending { stayed: slots.iter().map(|slot| (slot, reason.to_owned())).collect(), ..Ending::default() }
-}
-
-fn protocol_of(migration: &Migration) -> &'static str {
-    if migration.atomic.is_none() { "classic" } else { "atomic" }
 }
 
 fn report(
@@ -271,7 +307,7 @@ fn report(
     MigrationReport {
         source: migration.source.clone(),
         target: migration.target.clone(),
-        protocol: protocol_of(migration).to_owned(),
+        protocol: migration.protocol(),
         // The atomic protocols do not count keys.
         keys: if migration.atomic.is_none() { ending.keys } else { sum(resource::KEYS, &ending.moved) },
         bytes: sum(resource::BYTES, &ending.moved),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::call::Copies;
 use super::journal::Intent;
 use super::survey::View;
-use crate::model::{LinkState, NodeId, NodeRecord, OpenDirection, OpenSlot, Role, SlotId, SlotSet};
+use crate::model::{LinkState, NodeId, NodeRecord, OpenDirection, OpenSlot, Protocol, Role, SlotId, SlotSet};
 
 /// How to go on with one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,9 @@ pub struct Recovery {
     pub held: Vec<(SlotId, String)>,
     /// Open slots that are not ours: nothing else may begin while there are any.
     pub foreign: Vec<Foreign>,
+    /// The migrations of the journal that were unfinished: whose they were, and why.
+    #[serde(default)]
+    pub taken_up: Vec<Intent>,
 }
 
 impl Recovery {
@@ -88,11 +91,13 @@ impl Scene<'_> {
         let copies = self.copies(owner);
         // Of an atomic job the servers clean up by themselves. After a failover of the source its flag may be gone, and
         // keys be on the target all the same.
-        let begun = match (self.intent.protocol.as_str(), self.jobs) {
-            ("atomic", Jobs::Running) => true,
-            ("atomic", Jobs::None) => false,
-            ("atomic", Jobs::Unknown) => return Err("a node did not say whether it still works on it".to_owned()),
-            _ => open || copies == Copies::Suspect,
+        let begun = match (self.intent.protocol, self.jobs) {
+            (Protocol::Atomic, Jobs::Running) => true,
+            (Protocol::Atomic, Jobs::None) => false,
+            (Protocol::Atomic, Jobs::Unknown) => {
+                return Err("a node did not say whether it still works on it".to_owned());
+            }
+            (Protocol::Classic, _) => open || copies == Copies::Suspect,
         };
         if !begun {
             return Ok(Fate::Stayed("it was not moved".to_owned()));
@@ -232,8 +237,10 @@ mod tests {
             source_run_id: "a".into(),
             source_epoch: 1,
             slots: "7".parse().expect("slots"),
-            protocol: "classic".into(),
+            protocol: Protocol::Classic,
             started_at_ms: 0,
+            began_by: String::new(),
+            reason: String::new(),
         }
     }
 
@@ -298,7 +305,7 @@ mod tests {
         assert!(matches!(fate_of(&[view('b', "", &[])]), Fate::Hold(_)));
         assert!(matches!(fate_of(&[view('a', "7", &[to('e')]), target('b', 'a', &[])]), Fate::Hold(_)), "foreign flag");
         assert!(matches!(fate_of(&[view('e', "7", &[]), view('b', "", &[])]), Fate::Stayed(_)), "moved by others");
-        let atomic = Intent { protocol: "atomic".into(), ..intent() };
+        let atomic = Intent { protocol: Protocol::Atomic, ..intent() };
         let views = [view('a', "7", &[]), target('b', 'a', &[])];
         assert!(matches!(fates(&atomic, &views, Jobs::Unknown)[0].1, Fate::Hold(_)));
         assert_eq!(fates(&atomic, &views, Jobs::Running)[0].1, resume('a', 'b', Copies::Ours));

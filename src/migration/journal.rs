@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{NodeId, SlotSet};
+use crate::model::{NodeId, Protocol, SlotSet};
 
 /// A migration that we are about to begin: enough to take it up again after a crash, whoever failed over meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,10 +24,16 @@ pub struct Intent {
     pub source_epoch: u64,
     /// Which slots.
     pub slots: SlotSet,
-    /// `classic` or `atomic`.
-    pub protocol: String,
+    /// Which way.
+    pub protocol: Protocol,
     /// Unix time, milliseconds.
     pub started_at_ms: u64,
+    /// Who began it. Empty in journals of earlier versions, as is `reason`.
+    #[serde(default)]
+    pub began_by: String,
+    /// Why: what the policy or the person gave as the reason of these moves.
+    #[serde(default)]
+    pub reason: String,
 }
 
 /// A journal's name for an [`Intent`].

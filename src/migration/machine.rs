@@ -5,16 +5,18 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use super::Context;
 use super::atomic::{self, Atomic};
 use super::call::{Call, Copies, Ending, Next};
 use super::classic::{self, Classic};
 use super::governor::Governor;
 use super::journal::Intent;
 use super::pace::Allowance;
+use super::progress::{Teller, Weights};
+use super::stop::Wish;
 use super::survey::Route;
-use super::{Context, Progress};
 use crate::cluster::{LinkError, Reply};
-use crate::model::{Address, SlotSet};
+use crate::model::{Address, Protocol, SlotId, SlotSet};
 
 /// What the plan knew of the keys in a migration's slots.
 #[derive(Debug, Clone, Default)]
@@ -35,17 +37,18 @@ impl Machine {
     /// None when the intent is atomic and the ends do not say, or share no form: then its job has to be waited for.
     pub(super) fn new(intent: &Intent, route: Route, load: &Load, context: &Context, copies: Copies) -> Option<Self> {
         let settings = &context.settings;
-        if intent.protocol == "atomic" {
-            let protocol = route.atomic?;
-            Some(Self::Atomic(Box::new(Atomic::new(atomic::Job {
-                route,
-                protocol,
-                slots: intent.slots.clone(),
-                deadline: Duration::from_secs(settings.atomic_deadline_s),
-                resumed: copies != Copies::None,
-            }))))
-        } else {
-            Some(Self::Classic(Box::new(Classic::new(classic::Job {
+        match intent.protocol {
+            Protocol::Atomic => {
+                let protocol = route.atomic?;
+                Some(Self::Atomic(Box::new(Atomic::new(atomic::Job {
+                    route,
+                    protocol,
+                    slots: intent.slots.clone(),
+                    deadline: Duration::from_secs(settings.atomic_deadline_s),
+                    resumed: copies != Copies::None,
+                }))))
+            }
+            Protocol::Classic => Some(Self::Classic(Box::new(Classic::new(classic::Job {
                 route,
                 slots: intent.slots.iter().collect(),
                 pace: settings.pace,
@@ -54,7 +57,7 @@ impl Machine {
                 mean_bytes: load.mean_bytes,
                 weigh: load.weigh.clone(),
                 copies,
-            }))))
+            })))),
         }
     }
 
@@ -86,70 +89,91 @@ impl Machine {
         }
     }
 
-    fn stop(&mut self, why: &str) {
+    fn stop(&mut self) {
         match self {
-            Self::Classic(machine) => machine.stop(why),
+            Self::Classic(machine) => machine.stop(),
             Self::Atomic(machine) => machine.stop(),
         }
     }
 
-    fn progress(&self) -> (usize, u64) {
+    /// As a stop, for a reason that lies in these nodes. A job that the servers work on is left to them.
+    fn refuse(&mut self, why: &str) {
+        if let Self::Classic(machine) = self {
+            machine.refuse(why);
+        }
+    }
+
+    /// Asks for no more than what is open. A job that the servers work on ends in seconds, and to cancel it would be to
+    /// begin it again.
+    fn hold(&mut self) {
+        if let Self::Classic(machine) = self {
+            machine.stop();
+        }
+    }
+
+    fn step(&self) -> &str {
+        match self {
+            Self::Classic(machine) => machine.step(),
+            Self::Atomic(machine) => machine.step(),
+        }
+    }
+
+    fn progress(&self) -> (&[SlotId], u64) {
         match self {
             Self::Classic(machine) => machine.progress(),
-            Self::Atomic(_) => (0, 0),
+            Self::Atomic(_) => (&[], 0),
         }
+    }
+
+    fn tell(&self, teller: &mut Teller<'_>) {
+        let (moved, keys) = self.progress();
+        teller.at(self.step(), moved, keys);
     }
 }
 
-/// Runs a machine to its end, telling everyone who watches.
-pub(super) async fn drive(
-    mut machine: Machine,
-    intent: &Intent,
-    target: &Address,
-    governor: &Governor,
-    context: &Context,
-) -> Ending {
-    let tell = |(slots_moved, keys_moved): (usize, u64), finished: bool| {
-        (context.progress)(Progress {
-            source: intent.source.clone(),
-            target: intent.target.clone(),
-            protocol: intent.protocol.clone(),
-            slots: intent.slots.clone(),
-            slots_moved,
-            keys_moved,
-            started_at_ms: intent.started_at_ms,
-            finished,
-        });
-    };
-    tell((0, 0), false);
-    let mut told = (0, 0);
-    loop {
-        if context.stop.is_asked() {
-            machine.stop("stopped before it was opened");
-        }
-        if let Some(objection) = governor.objection_to(target) {
-            machine.stop(&objection);
-        }
-        machine.allow(governor.allowance());
-        match machine.next() {
-            Next::Calls(calls) => {
-                let asked = Instant::now();
-                let results = join_all(calls.iter().map(|call| say(call, context))).await;
-                machine.hear(results, asked.elapsed());
-                let wait = governor.take(machine.take_bytes());
-                if !wait.is_zero() {
-                    tokio::time::sleep(wait).await;
-                }
-                if machine.progress() != told {
-                    told = machine.progress();
-                    tell(told, false);
-                }
+/// What drives machines: who is told, who says how hard to lean, and the servers.
+#[derive(Clone, Copy)]
+pub(super) struct Driver<'a> {
+    pub(super) weights: &'a Weights,
+    pub(super) governor: &'a Governor,
+    pub(super) context: &'a Context,
+}
+
+impl Driver<'_> {
+    /// Runs a machine to its end, telling everyone who watches.
+    pub(super) async fn drive(&self, mut machine: Machine, intent: &Intent, target: &Address) -> Ending {
+        let Self { weights, governor, context } = *self;
+        let mut teller = Teller::new(intent, weights, context);
+        loop {
+            match context.stop.wish() {
+                Wish::Run => {}
+                Wish::Hold => machine.hold(),
+                Wish::Stop => machine.stop(),
             }
-            // A rest is milliseconds; a stop must not cut it short, for the machine learns from how long rounds take.
-            Next::Rest(duration) => tokio::time::sleep(duration).await,
-            Next::Finished(ending) => {
-                tell((ending.moved.len(), ending.keys), true);
-                return ending;
+            if let Some(objection) = governor.objection_to(target) {
+                machine.refuse(&objection);
+            }
+            machine.allow(governor.allowance());
+            match machine.next() {
+                Next::Calls(calls) => {
+                    machine.tell(&mut teller);
+                    let asked = Instant::now();
+                    let results = teller.meanwhile(join_all(calls.iter().map(|call| say(call, context)))).await;
+                    machine.hear(results, asked.elapsed());
+                    let wait = governor.take(machine.take_bytes());
+                    if !wait.is_zero() {
+                        teller.meanwhile(tokio::time::sleep(wait)).await;
+                    }
+                }
+                // A rest is milliseconds; a stop must not cut it short, for the machine learns from how long rounds take.
+                Next::Rest(duration) => {
+                    machine.tell(&mut teller);
+                    tokio::time::sleep(duration).await;
+                }
+                Next::Finished(ending) => {
+                    teller.over(&ending.moved, ending.keys);
+                    return ending;
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use super::pace::{Pace, Portion};
 use crate::cluster::question::AtomicProtocol;
-use crate::model::{Move, NodeId, SlotId, SlotSet};
+use crate::model::{Move, NodeId, Protocol, SlotId, SlotSet};
 
 /// A batch of slots from one primary to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,12 @@ pub(super) struct Migration {
     pub(super) slots: SlotSet,
     /// The servers' own way, or the classic one.
     pub(super) atomic: Option<AtomicProtocol>,
+}
+
+impl Migration {
+    pub(super) fn protocol(&self) -> Protocol {
+        if self.atomic.is_some() { Protocol::Atomic } else { Protocol::Classic }
+    }
 }
 
 /// All slots that are to go from one primary to another, less those that have begun to.
@@ -117,6 +123,16 @@ impl Schedule {
     /// Notes that a migration is over.
     pub(super) fn finished(&mut self, migration: &Migration) {
         self.running.retain(|running| running != migration);
+    }
+
+    /// Takes back what is left of a migration that was held; it is the next of its kind.
+    pub(super) fn put_back(&mut self, migration: Migration, cargo: impl Fn(SlotId) -> Cargo) {
+        let Migration { source, target, slots, atomic } = migration;
+        let left = slots.iter().map(cargo);
+        match self.pairs.iter_mut().find(|pair| pair.source == source && pair.target == target) {
+            Some(pair) => pair.waiting = left.chain(pair.waiting.drain(..)).collect(),
+            None => self.pairs.insert(0, Pair { source, target, atomic, waiting: left.collect() }),
+        }
     }
 
     /// Forgets those that have not begun.

@@ -11,13 +11,14 @@ use super::call::{Copies, Ending, QUESTION_PATIENCE};
 use super::fate::{self, Fate, Jobs, Recovery};
 use super::governor::Governor;
 use super::journal::{Intent, IntentId, JournalError};
-use super::machine::{Load, Machine, drive};
+use super::machine::{Driver, Load, Machine};
+use super::progress::{SETTLE, Teller, Weights};
 use super::survey::{self, Route, View, WhoAreYou};
 use super::{Context, ProtocolChoice, wording};
 use crate::cluster::capability::Abilities;
 use crate::cluster::question::{AtomicJobs, AtomicProtocol};
 use crate::cluster::{AskError, Lane, ReplyError, ask};
-use crate::model::{Address, NodeId, SlotId, SlotSet};
+use crate::model::{Address, NodeId, Protocol, SlotId, SlotSet};
 
 /// Between two looks at a cluster that is failing over: elections take a second or two.
 const SETTLE_PAUSE: Duration = Duration::from_millis(300);
@@ -34,12 +35,14 @@ pub async fn recover(addresses: &[Address], context: &Context) -> Result<Recover
     let mut ours = Vec::new();
     for (id, intent) in intents {
         info!(slots = %intent.slots, source = %intent.source, target = %intent.target, "taking up an unfinished migration");
-        let ending = settle(&intent, addresses, SlotSet::default(), context).await;
+        let known = (&Weights::default(), intent.started_at_ms);
+        let ending = settle(&intent, addresses, SlotSet::default(), known, context).await;
         settled.extend(ending.moved.iter().chain(ending.stayed.iter().map(|(slot, _)| *slot)));
         if !finish_if_settled(context, id, &ending) {
-            ours.push(intent);
+            ours.push(intent.clone());
         }
         recovery.held.extend(ending.unsettled);
+        recovery.taken_up.push(intent);
     }
     recovery.settled = settled.into_iter().collect();
     recovery.foreign = fate::foreign(&ours, &look(addresses, context).await);
@@ -47,8 +50,16 @@ pub async fn recover(addresses: &[Address], context: &Context) -> Result<Recover
 }
 
 /// Asks and acts until every slot of `intent` has an end, or nothing has moved for as long as the settings allow.
-/// Slots that `collided` are left to a person.
-pub(super) async fn settle(intent: &Intent, addresses: &[Address], collided: SlotSet, context: &Context) -> Ending {
+/// Slots that `collided` are left to a person. What is told of it is what the slots weigh, and that they are in doubt since
+/// a Unix time in milliseconds.
+pub(super) async fn settle(
+    intent: &Intent,
+    addresses: &[Address],
+    collided: SlotSet,
+    (weights, since_ms): (&Weights, u64),
+    context: &Context,
+) -> Ending {
+    let mut teller = Teller::new(intent, weights, context).since(SETTLE, since_ms);
     let patience = Duration::from_secs(context.settings.settle_deadline_s);
     let mut deadline = Instant::now() + patience;
     let mut collided: BTreeSet<SlotId> = collided.iter().collect();
@@ -58,10 +69,16 @@ pub(super) async fn settle(intent: &Intent, addresses: &[Address], collided: Slo
     let governor = Governor::new(context);
     // What was begun classically goes on classically, over every database: that both ends could do it atomically says
     // nothing of the keys on the way.
-    let choice = if intent.protocol == "atomic" { ProtocolChoice::Auto } else { ProtocolChoice::Classic };
+    let choice = match intent.protocol {
+        Protocol::Atomic => ProtocolChoice::Auto,
+        Protocol::Classic => ProtocolChoice::Classic,
+    };
     loop {
-        let views = look(addresses, context).await;
-        let jobs = if intent.protocol == "atomic" { jobs_of(intent, &views, context).await } else { Jobs::None };
+        let views = teller.meanwhile(look(addresses, context)).await;
+        let jobs = match intent.protocol {
+            Protocol::Atomic => jobs_of(intent, &views, context).await,
+            Protocol::Classic => Jobs::None,
+        };
         let mut ending = Ending { keys, collided: collided.iter().copied().collect(), ..Ending::default() };
         let mut moved = Vec::new();
         let mut close: Vec<(SlotId, NodeId)> = Vec::new();
@@ -80,6 +97,7 @@ pub(super) async fn settle(intent: &Intent, addresses: &[Address], collided: Slo
                 }
             }
         }
+        teller.at(SETTLE, &moved, keys);
         ending.moved = moved.into_iter().collect();
         let left_to_us = ending.unsettled.iter().any(|(slot, _)| !collided.contains(slot));
         let nothing_to_do = resume.is_empty() && close.is_empty();
@@ -87,6 +105,9 @@ pub(super) async fn settle(intent: &Intent, addresses: &[Address], collided: Slo
             let open = resume.into_values().flatten().chain(close.into_iter().map(|(slot, _)| slot));
             ending.unsettled.extend(open.map(|slot| (slot, "it is still open".to_owned())));
             keep_reasons(&mut ending, &reasons);
+            if ending.unsettled.iter().all(|(slot, _)| collided.contains(slot)) {
+                teller.over(&ending.moved, keys);
+            }
             return ending;
         }
         close_flags(&close, &views, context).await;
@@ -111,7 +132,8 @@ pub(super) async fn settle(intent: &Intent, addresses: &[Address], collided: Slo
                 reasons.extend(slots.into_iter().map(|slot| (slot, reason.to_owned())));
                 continue;
             };
-            let outcome = drive(machine, &part, &at, &governor, context).await;
+            let driver = Driver { weights, governor: &governor, context };
+            let outcome = driver.drive(machine, &part, &at).await;
             if outcome.keys > 0 || !outcome.moved.is_empty() {
                 deadline = Instant::now() + patience;
             }

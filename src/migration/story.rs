@@ -1,11 +1,11 @@
 //! The engine against every fault at every call, in memory: what each run leaves behind is checked against promise 1.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::toy::{Fault, Toy};
-use super::{Context, MemoryJournal, Pace, Settings, Stop, execute, recover};
+use super::{Context, MemoryJournal, Pace, Progress, Settings, Stop, StopHandle, execute, recover};
 use crate::guard::{self, ApprovedPlan, Ledger, Limits};
 use crate::model::{
     MigrationReport, NodeIndex, Owners, Plan, PolicyId, Primary, ProposedMove, SLOT_COUNT, SlotId, SlotSet, Snapshot,
@@ -27,6 +27,7 @@ fn scene() -> (Arc<Toy>, Context) {
         journal: Arc::new(MemoryJournal::default()),
         // Gentle has the smallest windows: four slots, then two.
         settings: Settings { pace: Pace::Gentle, settle_deadline_s: 5, ..Settings::default() },
+        began_by: "test".into(),
         progress: Arc::new(|_| {}),
         stop: Stop::never(),
     };
@@ -58,7 +59,7 @@ fn plan() -> (ApprovedPlan, Snapshot) {
         problems: Vec::new(),
     };
     let moves =
-        slots().iter().map(|slot| ProposedMove { slot: slot.number(), target: 1, reason: String::new() }).collect();
+        slots().iter().map(|slot| ProposedMove { slot: slot.number(), target: 1, reason: "why not".into() }).collect();
     let policy = PolicyId { name: "test".into(), version: "0".into(), digest: String::new() };
     let plan = Plan { policy, generation: 1, moves, summary: String::new(), gauges: Vec::new() };
     let verdict = guard::review(&plan, &snapshot, &Limits::default().for_one_shot(), &Ledger::default(), 0);
@@ -189,4 +190,123 @@ async fn a_slot_with_a_key_that_is_too_large_is_not_even_opened() {
     let (plan, snapshot) = self::plan();
     assert_eq!(moved(&execute(plan, &snapshot, &bold).await).len(), 6);
     assert_eq!(toy.settled_owner(slot), Some(1));
+}
+
+/// A scene whose migrations are asked for something when one of them first says `step`.
+fn asked_at(step: &'static str, ask: impl Fn(&StopHandle) + Send + Sync + 'static) -> (Arc<Toy>, Context, Heard) {
+    let (toy, context) = scene();
+    let (handle, stop) = Stop::new();
+    let (handle, words) = (Arc::new(Mutex::new(handle)), Arc::new(Mutex::new(Vec::new())));
+    let (asking, hearing) = (handle.clone(), words.clone());
+    let progress = move |progress: Progress| {
+        let mut words = hearing.lock().expect("no holder panics");
+        if progress.step == step && words.iter().all(|word: &Progress| word.step != step) {
+            ask(&asking.lock().expect("no holder panics"));
+        }
+        words.push(progress);
+    };
+    (toy, Context { progress: Arc::new(progress), stop, ..context }, Heard { handle, words })
+}
+
+struct Heard {
+    handle: Arc<Mutex<StopHandle>>,
+    words: Arc<Mutex<Vec<Progress>>>,
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_closes_what_is_open_and_its_end_goes_on_with_the_rest() {
+    let (toy, context, heard) = asked_at("transfer", StopHandle::hold);
+    let (plan, snapshot) = plan();
+    let mut work = std::pin::pin!(execute(plan, &snapshot, &context));
+    // Long enough for anything that is not held.
+    let held = tokio::time::timeout(MOST_TIME, &mut work).await;
+    assert!(held.is_err(), "it waits");
+    check(&toy, 0, "held");
+    let owners = |owner| slots().iter().filter(|slot| toy.settled_owner(**slot) == Some(owner)).count();
+    assert_eq!((owners(0), owners(1)), (2, 4), "the first window moved, the second was not opened");
+    assert_eq!(context.journal.unfinished().expect("in memory"), Vec::new());
+
+    heard.handle.lock().expect("no holder panics").resume();
+    let reports = work.await;
+    assert_eq!(moved(&reports), slots().into_iter().collect());
+    assert!(reports.iter().all(|report| report.stayed.is_empty()), "{reports:?}");
+    check(&toy, 0, "resumed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_closes_what_is_open_and_says_what_was_not_begun() {
+    for (what, stop_while_held) in [("asked once", false), ("asked while it was held", true)] {
+        let (toy, context, heard) =
+            asked_at("import", if stop_while_held { StopHandle::hold } else { StopHandle::stop });
+        let (plan, snapshot) = plan();
+        let mut work = std::pin::pin!(execute(plan, &snapshot, &context));
+        if stop_while_held {
+            assert!(tokio::time::timeout(MOST_TIME, &mut work).await.is_err());
+            heard.handle.lock().expect("no holder panics").stop();
+        }
+        let reports = work.await;
+        assert_eq!(moved(&reports).len(), 4, "{what}");
+        check(&toy, 0, what);
+        assert_eq!(context.journal.unfinished().expect("in memory"), Vec::new());
+        if !stop_while_held {
+            let stayed = &reports[0].stayed;
+            assert!(
+                stayed.len() == 2 && stayed.iter().all(|(_, why)| why.contains("before it was opened")),
+                "{stayed:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_watches_hears_who_and_why_and_every_step_with_its_time() {
+    let (_, context, heard) = asked_at("nothing", |_| {});
+    let (plan, mut snapshot) = plan();
+    let column = |value: f64| -> crate::model::Column { vec![value; SLOT_COUNT].into() };
+    snapshot.slot_columns.insert("keys".into(), column(5.0));
+    snapshot.slot_columns.insert("bytes".into(), column(500.0));
+    execute(plan, &snapshot, &context).await;
+    let words = heard.words.lock().expect("no holder panics");
+    let mut steps: Vec<&str> = words.iter().map(|word| word.step.as_str()).collect();
+    steps.dedup();
+    let window = ["vacancy", "weigh", "import", "migrate", "transfer", "verify", "assign", "tell-others", "confirm"];
+    assert_eq!(steps, [window, window].concat());
+    let last = words.last().expect("some");
+    assert!(last.finished && words.iter().filter(|word| word.finished).count() == 1);
+    assert_eq!((last.slots_moved, last.keys_moved, last.bytes_moved), (6, 30, 3_000));
+    assert_eq!((last.keys_total, last.bytes_total), (Some(30), Some(3_000)));
+    assert_eq!((last.began_by.as_str(), last.reason.as_str()), ("test", "why not"));
+    assert!(words.is_sorted_by_key(|word| word.bytes_moved), "bytes only grow");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_lasts_is_told_every_second() {
+    let (toy, context, heard) = asked_at("nothing", |_| {});
+    toy.fail_at(undisturbed().await / 2, Fault::WeDie);
+    let (plan, snapshot) = plan();
+    drop(tokio::time::timeout(Duration::from_secs(60), execute(plan, &snapshot, &context)).await);
+    let words = heard.words.lock().expect("no holder panics");
+    let last = words.last().expect("some");
+    assert!(words.iter().filter(|word| word.step == last.step && !word.finished).count() >= 59, "{last:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_doubt_is_being_settled_since_it_was_begun() {
+    let (toy, context, heard) = asked_at("nothing", |_| {});
+    toy.fail_at(undisturbed().await / 2, Fault::WeDie);
+    let (plan, snapshot) = plan();
+    drop(tokio::time::timeout(Duration::from_secs(60), execute(plan, &snapshot, &context)).await);
+    let unfinished = context.journal.unfinished().expect("in memory").remove(0).1;
+    // The node that would tell is away for good.
+    for call in toy.calls()..toy.calls() + 1_000 {
+        toy.fail_at(call, Fault::Unreachable);
+    }
+    heard.words.lock().expect("no holder panics").clear();
+    let addresses: Vec<_> = (0..NODES).map(Toy::address).collect();
+    let recovery = recover(&addresses, &context).await.expect("the journal is in memory");
+    assert_eq!((recovery.held.len(), &recovery.taken_up), (6, &vec![unfinished.clone()]));
+    let words = heard.words.lock().expect("no holder panics");
+    let last = words.last().expect("it was told while it lasted");
+    assert_eq!((last.step.as_str(), last.step_since_ms), ("settle", unfinished.started_at_ms));
+    assert!(!last.finished, "{last:?}");
 }

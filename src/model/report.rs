@@ -157,6 +157,36 @@ pub struct Prediction {
     pub floor: f64,
 }
 
+/// Which way a batch of slots is moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Slot by slot and key by key, with `SETSLOT` and `MIGRATE`: every server can.
+    Classic,
+    /// The servers' own way, all of the batch at once.
+    Atomic,
+}
+
+impl Protocol {
+    /// Both, for closed label sets.
+    pub const ALL: [Self; 2] = [Self::Classic, Self::Atomic];
+
+    /// The protocol as reports, logs and metrics write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Atomic => "atomic",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// What became of one batch of slots from one primary to another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MigrationReport {
@@ -164,8 +194,8 @@ pub struct MigrationReport {
     pub source: NodeId,
     /// To.
     pub target: NodeId,
-    /// `classic` or `atomic`.
-    pub protocol: String,
+    /// Which way.
+    pub protocol: Protocol,
     /// The slots that the target owns now.
     pub moved: SlotSet,
     /// The slots that stayed, and why.

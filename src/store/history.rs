@@ -74,6 +74,15 @@ pub enum Event {
         /// What is wrong with it.
         why: String,
     },
+    /// The moves of a cycle were ended before their time.
+    Cancelled {
+        /// The cycle.
+        cycle: u64,
+        /// Who asked.
+        who: String,
+        /// The reason given.
+        why: String,
+    },
     /// Slots that an earlier run left open were closed.
     Recovered {
         /// How many.
@@ -251,7 +260,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::{CycleOutcome, MigrationReport, NO_OWNER, Owners, SLOT_COUNT, Timings};
+    use crate::model::{CycleOutcome, MigrationReport, NO_OWNER, Owners, Protocol, SLOT_COUNT, Timings};
 
     #[test]
     fn cycles_come_back_newest_first_and_whole() {
@@ -290,7 +299,7 @@ mod tests {
         moved.migrations.push(MigrationReport {
             source: "a".repeat(40).parse().expect("id"),
             target: "b".repeat(40).parse().expect("id"),
-            protocol: "classic".into(),
+            protocol: Protocol::Classic,
             moved: "17".parse().expect("slots"),
             stayed: Vec::new(),
             keys: 4,

@@ -5,8 +5,9 @@
 use std::error::Error;
 
 use rusqlite::params;
+use serde::{Deserialize, Serialize};
 
-use super::{Store, integer};
+use super::{Store, StoreError, integer};
 use crate::clock::now_ms;
 use crate::migration::{Intent, IntentId, Journal, JournalError};
 
@@ -44,6 +45,43 @@ impl Journal for Store {
     }
 }
 
+/// A migration in the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// The journal's name for it.
+    pub id: IntentId,
+    /// What was to be done, who began it, when and why.
+    pub intent: Intent,
+    /// Unix time at which it ended, milliseconds; absent while it has not.
+    pub ended_at_ms: Option<u64>,
+    /// What came of it; absent while it has not ended.
+    pub ending: Option<String>,
+}
+
+impl Store {
+    /// The newest `limit` migrations of the journal, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`], also when one cannot be read.
+    pub fn journal(&self, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
+        const DOING: &str = "read the journal";
+        let connection = self.connection();
+        let mut statement = connection
+            .prepare_cached("SELECT id, intent, ended_at_ms, ending FROM journal ORDER BY id DESC LIMIT ?1")
+            .map_err(super::failed(DOING))?;
+        let rows = statement
+            .query_map([integer(limit)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+            .and_then(Iterator::collect::<Result<Vec<(IntentId, String, Option<i64>, Option<String>)>, _>>)
+            .map_err(super::failed(DOING))?;
+        let entry = |(id, text, ended_at_ms, ending): (IntentId, String, Option<i64>, Option<String>)| {
+            let intent = serde_json::from_str(&text).map_err(super::failed(DOING))?;
+            let ended_at_ms = ended_at_ms.map(|at_ms| u64::try_from(at_ms).unwrap_or(0));
+            Ok(JournalEntry { id, intent, ended_at_ms, ending })
+        };
+        rows.into_iter().map(entry).collect()
+    }
+}
+
 fn failed<E: Error + Send + Sync + 'static>(action: &'static str) -> impl Fn(E) -> JournalError {
     move |cause| JournalError { action, cause: Box::new(cause) }
 }
@@ -51,6 +89,7 @@ fn failed<E: Error + Send + Sync + 'static>(action: &'static str) -> impl Fn(E) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Protocol;
 
     #[test]
     fn an_intent_is_unfinished_until_its_end_is_noted_even_after_a_restart() {
@@ -68,6 +107,41 @@ mod tests {
         assert!(third > second, "a name is never used twice");
     }
 
+    #[test]
+    fn endings_are_kept_and_read_newest_first() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let store = Store::open(directory.path()).expect("opens");
+        let first = store.begin(&intent("1-4")).expect("notes");
+        let second = store.begin(&intent("9")).expect("notes");
+        store.finish(first, "4 moved, 0 stayed, 0 collided").expect("notes");
+        let entries = store.journal(10).expect("reads");
+        assert_eq!(entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), [second, first]);
+        assert_eq!((entries[0].ended_at_ms, &entries[0].ending), (None, &None));
+        assert_eq!(entries[1].ending.as_deref(), Some("4 moved, 0 stayed, 0 collided"));
+        assert!(entries[1].ended_at_ms > Some(0) && entries[1].intent == intent("1-4"));
+        assert_eq!(store.journal(1).expect("reads").len(), 1);
+    }
+
+    #[test]
+    fn a_journal_of_an_earlier_version_is_read() {
+        let node = |digit: &str| digit.repeat(40);
+        let text = format!(
+            r#"{{"source":"{a}","target":"{b}","source_shard":["{a}"],"target_shard":["{b}"],"source_run_id":"run",
+            "source_epoch":3,"slots":"1-4","protocol":"atomic","started_at_ms":1700000000000}}"#,
+            a = node("a"),
+            b = node("b")
+        );
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let store = Store::open(directory.path()).expect("opens");
+        store
+            .connection()
+            .execute("INSERT INTO journal (intent, begun_at_ms) VALUES (?1, 1700000000000)", [text])
+            .expect("writes");
+        let unfinished = store.unfinished().expect("reads");
+        let intent = &unfinished[0].1;
+        assert_eq!((intent.protocol, intent.slots.len(), intent.began_by.as_str()), (Protocol::Atomic, 4, ""));
+    }
+
     fn intent(slots: &str) -> Intent {
         let node = |digit: &str| digit.repeat(40).parse().expect("node id");
         Intent {
@@ -78,8 +152,10 @@ mod tests {
             source_run_id: "run".into(),
             source_epoch: 3,
             slots: slots.parse().expect("slots"),
-            protocol: "classic".into(),
+            protocol: Protocol::Classic,
             started_at_ms: 1_700_000_000_000,
+            began_by: "ann@host".into(),
+            reason: "by hand".into(),
         }
     }
 }

@@ -216,6 +216,7 @@ impl<'a> Scene<'a> {
             cluster: Arc::new(LiveCluster::new(Access::default())),
             journal: Arc::new(MemoryJournal::default()),
             settings: Settings { protocol, pace: Pace::Default, settle_deadline_s: 5, ..Settings::default() },
+            began_by: "test".into(),
             progress: Arc::new(|_| {}),
             stop: Stop::never(),
         };
