@@ -10,5 +10,7 @@ mod metrics;
 mod migration;
 mod policy;
 mod prebuilt;
+mod scene;
 mod servers;
 mod support;
+mod verify;
