@@ -10,6 +10,7 @@ mod call;
 mod classic;
 mod executor;
 mod fate;
+mod functions;
 mod journal;
 mod machine;
 mod pace;

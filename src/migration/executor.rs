@@ -10,14 +10,16 @@ use tracing::{info, warn};
 
 use super::Context;
 use super::call::{Copies, Ending, QUESTION_PATIENCE};
+use super::functions::{self, FunctionList};
 use super::journal::Intent;
 use super::machine::{Machine, drive};
 use super::schedule::{Migration, Schedule};
 use super::settle::{finish_if_settled, keep_reasons, settle, who_are_you};
 use super::survey::{self, Objection, Route, common_form};
 use crate::clock::now_ms;
-use crate::cluster::ask;
 use crate::cluster::capability::{Abilities, Capabilities};
+use crate::cluster::question::AtomicProtocol;
+use crate::cluster::{AskError, ask};
 use crate::guard::ApprovedPlan;
 use crate::model::{Address, MigrationReport, NodeId, SlotSet, Snapshot, resource};
 
@@ -109,6 +111,9 @@ async fn begin(migration: &Migration, snapshot: &Snapshot, context: &Context) ->
         return Err("the ends can do something else than when the plan began".to_owned());
     }
     let route = survey::route((&source_view, &target_view), can, choice, others, Some(&migration.slots))?;
+    if route.atomic != Some(AtomicProtocol::RedisMigrationImport) {
+        compare_functions(source, target, context).await?;
+    }
     let intent = Intent {
         source: migration.source.clone(),
         target: migration.target.clone(),
@@ -121,6 +126,15 @@ async fn begin(migration: &Migration, snapshot: &Snapshot, context: &Context) ->
         started_at_ms: now_ms(),
     };
     Ok((intent, route))
+}
+
+/// Sees that functions which are called at the source can be called at the target.
+async fn compare_functions(source: &Address, target: &Address, context: &Context) -> Result<(), Objection> {
+    let list = |node| ask(&*context.cluster, node, &FunctionList, QUESTION_PATIENCE);
+    let (at_source, at_target) = tokio::join!(list(source), list(target));
+    let unknown =
+        |error: AskError| format!("which functions a node has is not known: {}", crate::telemetry::chain(&error));
+    functions::check(&at_source.map_err(unknown)?, &at_target.map_err(unknown)?)
 }
 
 /// Writes the intent down, drives its machine, and settles what is in doubt then.
