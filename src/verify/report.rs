@@ -274,7 +274,7 @@ mod tests {
         report.find(Finding::Missing { name: KeyName::of(2, b"a\xff"), found_in: vec![0] });
         assert_eq!((report.counts["changed"], report.counts["missing"], report.findings.len()), (100, 1, 21));
         let last = report.findings.last().expect("named").to_string();
-        assert_eq!(last, "a\\xff (slot 5089, database 2) is gone; there is such a key in database 0");
+        assert_eq!(last, "a\\xff (slot 9963, database 2) is gone; there is such a key in database 0");
     }
 
     #[test]
