@@ -3,6 +3,7 @@
 mod cli;
 mod collector;
 mod daemon;
+mod data;
 mod demo;
 mod imports;
 mod load;
