@@ -7,7 +7,7 @@ use std::time::Duration;
 use ballast::cluster::live::{Access, LiveCluster};
 use ballast::cluster::{Cluster, Command, Lane, Reply, ServerError};
 use ballast::lab::{Family, Kind, LocalCluster, Node, Program, ServerSettings};
-use ballast::migration::{Context, Pace, ProtocolChoice, Settings};
+use ballast::migration::{self, Context, Pace, ProtocolChoice, Settings};
 use ballast::model::{Address, SlotId, SlotSet};
 use ballast::verify::{Task, verify};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -545,4 +545,43 @@ async fn a_script_is_sent_again_where_the_target_does_not_know_it() {
     assert!(unknown.contains("EVALSHA"), "{unknown}");
     assert_eq!(target.call(call("EVAL", script)).await.expect("called"), Reply::Int(2));
     assert_eq!(target.call(call("EVALSHA", &digest)).await.expect("called"), Reply::Int(3));
+}
+
+#[tokio::test]
+async fn a_target_that_fills_up_half_way_through_a_slot_loses_no_key() {
+    for kind in [Kind::Redis70, Kind::Redis86] {
+        let _turn = turn().await;
+        let cluster = start(LocalCluster::of(kind)).await;
+        let scene = Scene::new(&cluster, ProtocolChoice::Classic).await;
+        let slots: SlotSet = scene.slots_of(0).await.iter().take(1).collect();
+        let (tag, value) = (Names::of(&slots).tag(), "x".repeat(20_000));
+        let sets: Vec<Command> =
+            (0..300).map(|n| Command::new("SET").arg(format!("{{{tag}}}:{n}")).arg(&value)).collect();
+        link_to(&cluster.nodes[0], 0).await.call(&sets, PATIENCE).await.expect("replies");
+        let live = LiveCluster::new(Access::default());
+        let seeds = [cluster.nodes[2].server.address()];
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("record");
+        verify(&live, &seeds, Task::Record(&path)).await.expect("recorded");
+
+        let target = &cluster.nodes[1].server;
+        let memory = target.text(Command::new("INFO memory")).await.expect("a text");
+        let used: u64 =
+            memory.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok()).expect("a number");
+        let limit = Command::new("CONFIG SET maxmemory-policy noeviction maxmemory").arg(used + 3_000_000);
+        target.call(limit).await.expect("set");
+        let report = scene.migrate(1, &slots).await;
+        assert!(report.moved.is_empty() && report.stayed[0].1.contains("OOM"), "{kind}: {report:?}");
+        assert!(report.keys > 50, "{kind}: some keys went before it was full: {report:?}");
+        let half = verify(&live, &seeds, Task::Against(&path)).await.expect("compared");
+        assert!(half.clean && half.compared.as_ref().map(|compared| compared.same) == Some(300), "{kind}: {half:?}");
+
+        target.call(Command::new("CONFIG SET maxmemory 0")).await.expect("set");
+        let recovery = migration::recover(&seeds, &scene.context).await.expect("the journal is readable");
+        assert!(recovery.is_clear(), "{kind}: {recovery:?}");
+        cluster.wait_until_agreed().await.expect("agreed");
+        let whole = verify(&live, &seeds, Task::Against(&path)).await.expect("compared");
+        assert!(whole.clean && whole.compared.as_ref().map(|compared| compared.same) == Some(300), "{kind}: {whole:?}");
+        assert_eq!(scene.slots_of(1).await.iter().filter(|slot| slots.contains(*slot)).count(), 1, "{kind}");
+    }
 }
