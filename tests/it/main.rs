@@ -1,5 +1,6 @@
 //! Stories against real servers. `scripts/servers all` fetches them; `make test` does so first.
 
+mod access;
 mod cli;
 mod collector;
 mod daemon;
