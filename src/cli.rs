@@ -25,6 +25,7 @@ mod state;
 mod status;
 mod steer;
 mod target;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -55,6 +56,8 @@ enum Command {
     Demo(demo::Options),
     /// Looks at a cluster's health and changes nothing
     Check(check::Args),
+    /// Looks at every key: is it on the owner of its slot alone, and as it was recorded?
+    Verify(verify::Args),
     /// Asks a policy and shows what it would move
     Plan(plan::Args),
     /// Plans, asks, moves, until the policy is content
@@ -109,6 +112,7 @@ async fn dispatch(command: Command, screen: &Screen) -> Outcome {
         Command::Run(args) => run::run(args).await,
         Command::Demo(options) => Ok(Exit::of(demo::run(&options, screen.is_json()).await?)),
         Command::Check(args) => check::run(args, screen).await,
+        Command::Verify(args) => verify::run(args, screen).await,
         Command::Plan(args) => plan::run(args, screen).await,
         Command::Rebalance(args) => rebalance::run(args, screen).await,
         Command::Reshard(args) => reshard::run(args, screen).await,

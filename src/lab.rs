@@ -20,7 +20,7 @@ use crate::cluster::{LinkError, ReplyError};
 use crate::model::Address;
 
 pub use cluster::{Builder, LocalCluster, Node};
-pub use link::Link;
+pub use link::{Link, TlsFiles};
 pub use port::PortLease;
 pub use program::{Family, Kind, Program, servers_directory};
 pub use server::{Server, ServerSettings, spawn};

@@ -10,6 +10,7 @@ mod call;
 mod classic;
 mod executor;
 mod fate;
+mod functions;
 mod governor;
 mod journal;
 mod machine;

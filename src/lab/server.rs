@@ -16,7 +16,7 @@ use nix::unistd::{Pid, getppid};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use super::link::Link;
+use super::link::{Door, Link, TlsFiles};
 use super::port::PortLease;
 use super::program::Program;
 use super::{LabError, Result};
@@ -39,15 +39,27 @@ pub struct ServerSettings {
     pub node_timeout: Duration,
     /// Whether writes survive [`Server::restart`].
     pub append_only: bool,
-    /// `requirepass` and `masterauth`.
+    /// `requirepass` and `masterauth`; with a [`user`](Self::user), only what the lab says itself.
     pub password: Option<String>,
+    /// As whom the lab says its password. [`more`](Self::more) has to make this user, and the one that servers are to
+    /// each other.
+    pub user: Option<String>,
+    /// Speak TLS, and nothing but TLS.
+    pub tls: Option<TlsFiles>,
     /// More settings, each a name and its words: `["maxmemory", "64mb"]`.
     pub more: Vec<Vec<String>>,
 }
 
 impl Default for ServerSettings {
     fn default() -> Self {
-        Self { node_timeout: Duration::from_secs(5), append_only: false, password: None, more: Vec::new() }
+        Self {
+            node_timeout: Duration::from_secs(5),
+            append_only: false,
+            password: None,
+            user: None,
+            tls: None,
+            more: Vec::new(),
+        }
     }
 }
 
@@ -141,7 +153,9 @@ impl Server {
     /// # Errors
     /// [`LinkError`].
     pub async fn link(&self) -> std::result::Result<Link, LinkError> {
-        Link::connect(&self.address(), self.settings.password.as_deref()).await
+        let ServerSettings { user, password, tls, .. } = &self.settings;
+        let door = Door { user: user.as_deref(), password: password.as_deref(), tls: tls.as_ref() };
+        Link::enter(&self.address(), door).await
     }
 
     /// Says one command on a connection of its own.
@@ -203,7 +217,7 @@ impl Server {
         let node_timeout = self.settings.node_timeout.as_millis().to_string();
         let append_only = if self.settings.append_only { "yes" } else { "no" };
         let mut settings: Vec<Vec<&str>> = vec![
-            vec!["port", &port],
+            vec![if self.settings.tls.is_some() { "tls-port" } else { "port" }, &port],
             vec!["bind", "127.0.0.1"],
             vec!["daemonize", "no"],
             vec!["logfile", LOG],
@@ -219,7 +233,9 @@ impl Server {
         if self.program.has_slot_stats() {
             settings.push(vec!["cluster-slot-stats-enabled", "yes"]);
         }
-        if let Some(password) = &self.settings.password {
+        let tls = self.settings.tls.as_ref().map(tls_settings).unwrap_or_default();
+        settings.extend(tls.iter().map(|(name, value)| vec![*name, value.as_str()]));
+        if let (Some(password), None) = (&self.settings.password, &self.settings.user) {
             settings.extend([vec!["requirepass", password], vec!["masterauth", password]]);
         }
         settings.extend(self.settings.more.iter().map(|words| words.iter().map(String::as_str).collect()));
@@ -236,6 +252,24 @@ impl Server {
         let lines: Vec<&str> = log.lines().rev().take(3).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
     }
+}
+
+/// What makes a server speak TLS to everybody, and nothing else.
+fn tls_settings(files: &TlsFiles) -> Vec<(&'static str, String)> {
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    let (server, client) = (&files.server, &files.client);
+    let yes = || "yes".to_owned();
+    vec![
+        ("port", "0".to_owned()),
+        ("tls-cluster", yes()),
+        ("tls-replication", yes()),
+        ("tls-auth-clients", yes()),
+        ("tls-ca-cert-file", path(&files.authority)),
+        ("tls-cert-file", path(&server.0)),
+        ("tls-key-file", path(&server.1)),
+        ("tls-client-cert-file", path(&client.0)),
+        ("tls-client-key-file", path(&client.1)),
+    ]
 }
 
 const LOG: &str = "server.log";

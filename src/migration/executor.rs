@@ -10,6 +10,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tracing::{info, warn};
 
 use super::call::{Copies, Ending, QUESTION_PATIENCE};
+use super::functions::{self, FunctionList};
 use super::governor::Governor;
 use super::journal::Intent;
 use super::machine::{Driver, Load, Machine};
@@ -21,8 +22,9 @@ use super::stop::Wish;
 use super::survey::{self, Objection, Route, common_form};
 use super::{Context, Pace};
 use crate::clock::now_ms;
-use crate::cluster::ask;
 use crate::cluster::capability::{Abilities, Capabilities};
+use crate::cluster::question::AtomicProtocol;
+use crate::cluster::{AskError, ask};
 use crate::guard::ApprovedPlan;
 use crate::model::{Address, MigrationReport, NodeId, PaceReport, SlotId, SlotSet, Snapshot, resource};
 
@@ -240,6 +242,9 @@ async fn begin(
         return Err("the ends can do something else than when the plan began".to_owned());
     }
     let route = survey::route((&source_view, &target_view), can, choice, others, Some(&migration.slots))?;
+    if route.atomic != Some(AtomicProtocol::RedisMigrationImport) {
+        compare_functions(source, target, context).await?;
+    }
     let intent = Intent {
         source: migration.source.clone(),
         target: migration.target.clone(),
@@ -254,6 +259,15 @@ async fn begin(
         reason: why,
     };
     Ok((intent, route))
+}
+
+/// Sees that functions which are called at the source can be called at the target.
+async fn compare_functions(source: &Address, target: &Address, context: &Context) -> Result<(), Objection> {
+    let list = |node| ask(&*context.cluster, node, &FunctionList, QUESTION_PATIENCE);
+    let (at_source, at_target) = tokio::join!(list(source), list(target));
+    let unknown =
+        |error: AskError| format!("which functions a node has is not known: {}", crate::telemetry::chain(&error));
+    functions::check(&at_source.map_err(unknown)?, &at_target.map_err(unknown)?)
 }
 
 /// Writes the intent down, drives its machine, and settles what is in doubt then.

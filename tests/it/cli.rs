@@ -18,18 +18,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const KEYS: i64 = 512;
 
 /// The program with a home of its own, and without a terminal.
-struct Ballast {
-    home: TempDir,
+pub(crate) struct Ballast {
+    pub(crate) home: TempDir,
 }
 
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ballast {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { home: tempfile::tempdir().expect("temporary directory") }
     }
 
@@ -40,7 +40,7 @@ impl Ballast {
         command
     }
 
-    async fn run(&self, words: &[&str]) -> Ran {
+    pub(crate) async fn run(&self, words: &[&str]) -> Ran {
         let output = tokio::time::timeout(PATIENCE, self.command(words).output()).await;
         let Output { status, stdout, stderr } = output.expect("it ends in time").expect("it starts");
         let text = |bytes| String::from_utf8(bytes).expect("Unicode");
@@ -48,7 +48,7 @@ impl Ballast {
     }
 
     /// Runs with `-o json`, expects `code`, and returns the document.
-    async fn json(&self, code: i32, words: &[&str]) -> Value {
+    pub(crate) async fn json(&self, code: i32, words: &[&str]) -> Value {
         let ran = self.run(&[words, &["-o", "json"]].concat()).await;
         assert_eq!(ran.code, code, "{words:?}\n{}\n{}", ran.out, ran.err);
         let document: Value = serde_json::from_str(&ran.out).expect("one JSON document on standard output");
@@ -122,6 +122,34 @@ async fn check_tells_healthy_from_unhealthy() {
     let foreign = ["reshard", &url, "--yes", "--slots", "9", "--from", "all", "--to"];
     let to = cluster.nodes[2].server.address().to_string();
     ballast.refused(2, &[&foreign[..], &[&to]].concat(), &["slot 0 is open", "not by us", "hint:"]).await;
+}
+
+#[tokio::test]
+async fn verify_tells_what_changed_since_a_record() {
+    let _turn = turn().await;
+    let ballast = Ballast::new();
+    let cluster = start(LocalCluster::of(Kind::Valkey91)).await;
+    let filled = fill(&cluster).await;
+    let url = url(&cluster.nodes[0].server);
+    let file = ballast.home.path().join("record");
+    let file = file.to_str().expect("Unicode");
+    let recorded = ballast.json(0, &["verify", &url, "--record", file]).await;
+    assert_eq!((&recorded["kind"], &recorded["recorded"]), (&Value::from("Verify"), &Value::from(filled)));
+    let same = ballast.run(&["verify", &url, "--against", file]).await;
+    assert!(same.code == 0 && same.out.contains("Every key is where it belongs."), "{}{}", same.out, same.err);
+
+    let owner = cluster.owner_of(SlotId::of_key(b"key-7")).await.expect("a view").expect("an owner");
+    let node = cluster.nodes.iter().find(|node| node.id == owner).expect("ours");
+    node.server.call(Command::new("DEL key-7")).await.expect("deleted");
+    let report = ballast.json(3, &["verify", &url, "--against", file]).await;
+    let finding = &report["findings"][0];
+    assert_eq!((&finding["kind"], &finding["key"]), (&Value::from("missing"), &Value::from("key-7")), "{report}");
+    assert_eq!((&report["clean"], &report["counts"]["missing"]), (&Value::from(false), &Value::from(1)));
+    let text = ballast.run(&["verify", &url, "--against", file]).await;
+    assert!(text.code == 3 && text.out.contains("! key-7 (slot "), "{}{}", text.out, text.err);
+
+    ballast.refused(1, &["verify", &url, "--against", "Cargo.toml"], &["Cargo.toml is no record"]).await;
+    ballast.refused(2, &["verify", &url, "--record", file, "--against", file], &["cannot be used with"]).await;
 }
 
 #[tokio::test]

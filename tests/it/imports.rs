@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("collector", &["model", "cluster", "clock"]),
     ("policy", &["model", "clock"]),
     ("migration", &["model", "cluster", "guard", "telemetry", "clock"]),
+    ("verify", &["model", "cluster", "collector", "clock"]),
     ("store", &["model", "migration", "clock"]),
     ("config", &["model", "cluster", "guard", "collector", "policy", "migration", "store", "telemetry"]),
     (
@@ -52,6 +53,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "clock",
             "control",
             "demo",
+            "verify",
         ],
     ),
     ("main", &["cli"]),

@@ -1,8 +1,10 @@
 //! Stories against real servers. `scripts/servers all` fetches them; `make test` does so first.
 
+mod access;
 mod cli;
 mod collector;
 mod daemon;
+mod data;
 mod demo;
 mod imports;
 mod load;
@@ -10,5 +12,7 @@ mod metrics;
 mod migration;
 mod policy;
 mod prebuilt;
+mod scene;
 mod servers;
 mod support;
+mod verify;
