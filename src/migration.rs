@@ -3,13 +3,16 @@
 //! A plan becomes `schedule`d migrations: batches of slots from one primary to another. Each migration is first written
 //! to the `journal`, then driven by a pure state machine (`classic` or `atomic`) that says which `Call`s come next
 //! and hears what the servers replied; `machine` only carries words to and fro. Whatever ends without a certain outcome
-//! is `settle`d: ask again, and go forward or back by the `fate` that the cluster itself tells.
+//! is `settle`d: ask again, and go forward or back by the `fate` that the cluster itself tells. What others left half-done
+//! is finished by the same means (`adopt`), and keys that are astray are brought `home`.
 
+mod adopt;
 mod atomic;
 mod call;
 mod classic;
 mod executor;
 mod fate;
+mod home;
 mod journal;
 mod machine;
 mod pace;
@@ -20,6 +23,7 @@ mod story;
 mod survey;
 #[cfg(test)]
 mod toy;
+mod values;
 mod wording;
 
 use std::sync::Arc;
@@ -29,8 +33,10 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::Cluster;
 use crate::model::{NodeId, SlotSet};
 
+pub use adopt::{Adopted, Adoption, adopt};
 pub use executor::execute;
 pub use fate::{Foreign, Recovery};
+pub use home::{Double, Ends, Homecoming, bring_home, close, unhide};
 pub use journal::{Intent, IntentId, Journal, JournalError, MemoryJournal};
 pub use pace::Pace;
 pub use settle::recover;
