@@ -25,5 +25,6 @@ pub mod metrics;
 pub mod migration;
 pub mod model;
 pub mod policy;
+pub mod repair;
 pub mod store;
 pub mod telemetry;

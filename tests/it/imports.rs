@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("policy", &["model", "clock"]),
     ("examine", &["model", "cluster", "collector", "telemetry", "clock"]),
     ("migration", &["model", "cluster", "guard", "telemetry", "clock"]),
+    ("repair", &["model", "cluster", "examine", "migration", "telemetry"]),
     ("store", &["model", "migration", "clock"]),
     ("config", &["model", "cluster", "guard", "collector", "policy", "migration", "store", "telemetry"]),
     (
@@ -48,6 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "examine",
             "policy",
             "migration",
+            "repair",
             "store",
             "config",
             "telemetry",
