@@ -7,6 +7,7 @@
 mod add_node;
 mod carry_out;
 mod check;
+mod fix;
 mod look;
 mod nodes;
 mod outcome;
@@ -50,6 +51,8 @@ enum Command {
     Demo(demo::Options),
     /// Looks at a cluster's health and changes nothing
     Check(check::Args),
+    /// Mends what check finds, after showing what it will do and why
+    Fix(fix::Args),
     /// Asks a policy and shows what it would move
     Plan(plan::Args),
     /// Plans, asks, moves, until the policy is content
@@ -98,6 +101,7 @@ async fn dispatch(command: Command, screen: &Screen) -> Outcome {
         Command::Run(args) => run::run(args).await,
         Command::Demo(options) => Ok(Exit::of(demo::run(&options, screen.is_json()).await?)),
         Command::Check(args) => check::run(args, screen).await,
+        Command::Fix(args) => fix::run(args, screen).await,
         Command::Plan(args) => plan::run(args, screen).await,
         Command::Rebalance(args) => rebalance::run(args, screen).await,
         Command::Reshard(args) => reshard::run(args, screen).await,

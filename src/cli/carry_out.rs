@@ -13,7 +13,7 @@ use super::screen::Screen;
 use super::state;
 use super::target::Connection;
 use crate::guard::ApprovedPlan;
-use crate::migration::{self, Context, Pace, Progress, ProtocolChoice, Settings, Stop as StopSign};
+use crate::migration::{self, Context, Pace, Progress, ProtocolChoice, Recovery, Settings, Stop as StopSign};
 use crate::model::{Address, MigrationReport, Snapshot};
 use crate::store::Store;
 
@@ -105,39 +105,55 @@ impl Done {
 }
 
 impl Hands {
-    /// Opens the journal for the cluster in `snapshot` and ends what an earlier command left unfinished.
+    /// Opens the journal for the cluster in `snapshot`, and holds it.
+    pub(super) fn open(connection: &Connection, snapshot: &Snapshot, manner: Manner) -> anyhow::Result<Self> {
+        Ok(Self {
+            journal: Arc::new(state::open(snapshot)?),
+            settings: manner.settings(&connection.config.migration),
+            cluster: connection.cluster.clone(),
+        })
+    }
+
+    /// Ends what an earlier command left unfinished, as far as the cluster allows.
+    pub(super) async fn recover(&self, snapshot: &Snapshot, screen: &Screen) -> anyhow::Result<Recovery> {
+        let addresses: Vec<Address> = snapshot.primaries.iter().map(|node| node.address.clone()).collect();
+        let recovery = migration::recover(&addresses, &self.quiet()).await?;
+        if !recovery.settled.is_empty() {
+            screen.note(&format!("slots {} of an interrupted migration were brought to an end", recovery.settled));
+        }
+        Ok(recovery)
+    }
+
+    /// Opens the journal, ends what an earlier command left unfinished, and refuses when anything is left open.
     pub(super) async fn ready(
         connection: &Connection,
         snapshot: &Snapshot,
         manner: Manner,
         screen: &Screen,
     ) -> anyhow::Result<Self> {
-        let hands = Self {
-            journal: Arc::new(state::open(snapshot)?),
-            settings: manner.settings(&connection.config.migration),
-            cluster: connection.cluster.clone(),
-        };
-        let addresses: Vec<Address> = snapshot.primaries.iter().map(|node| node.address.clone()).collect();
-        let recovery = migration::recover(&addresses, &hands.context(|_| {}, StopSign::never())).await?;
-        if !recovery.settled.is_empty() {
-            screen.note(&format!("slots {} of an interrupted migration were brought to an end", recovery.settled));
-        }
+        let hands = Self::open(connection, snapshot, manner)?;
+        let recovery = hands.recover(snapshot, screen).await?;
         if let Some((slot, reason)) = recovery.held.first() {
             return Err(refused(
                 format!(
                     "{} slots of an interrupted migration cannot be brought to an end: slot {slot}: {reason}",
                     recovery.held.len()
                 ),
-                "'ballast check' shows the cluster's health; try again when it is well",
+                "'ballast check' shows what is wrong; 'ballast fix' mends what can be mended",
             ));
         }
         if let Some(foreign) = recovery.foreign.first() {
             return Err(refused(
                 format!("slot {} is open on {}, and not by us", foreign.open.slot, foreign.open.node.short()),
-                "is a daemon or another tool moving slots? if not, 'redis-cli --cluster fix' closes it",
+                "is a daemon or another tool moving slots? if not, 'ballast fix' shows how to mend it, and does",
             ));
         }
         Ok(hands)
+    }
+
+    /// What it takes to move slots with nobody watching.
+    pub(super) fn quiet(&self) -> Context {
+        self.context(|_| {}, StopSign::never())
     }
 
     fn context(&self, progress: impl Fn(Progress) + Send + Sync + 'static, stop: StopSign) -> Context {

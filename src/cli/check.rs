@@ -49,7 +49,7 @@ struct Named<'a> {
 #[derive(Debug, Serialize)]
 pub(super) struct Told {
     pub(super) message: String,
-    pub(super) severity: Severity,
+    severity: Severity,
     pub(super) remedy: String,
     #[serde(flatten)]
     finding: Finding,
@@ -100,7 +100,7 @@ pub(super) fn told(snapshot: &Snapshot, evidence: &Evidence) -> Vec<Told> {
 }
 
 pub(super) fn is_healthy(findings: &[Told]) -> bool {
-    findings.iter().all(|told| told.severity != Severity::Unhealthy)
+    !findings.iter().any(Told::is_unhealthy)
 }
 
 impl Told {
@@ -108,9 +108,13 @@ impl Told {
         Self { message: finding.to_string(), severity: finding.severity(), remedy: finding.remedy(), finding }
     }
 
+    pub(super) fn is_unhealthy(&self) -> bool {
+        self.severity == Severity::Unhealthy
+    }
+
     /// Two lines: what it is, and what to do about it.
     pub(super) fn text(&self) -> String {
-        let mark = if self.severity == Severity::Unhealthy { "!" } else { "-" };
+        let mark = if self.is_unhealthy() { "!" } else { "-" };
         let mut text = format!("{mark} {}\n", self.message);
         if !self.remedy.is_empty() {
             // Writing to a string does not fail.
