@@ -7,7 +7,6 @@ use crate::model::{Address, LinkState, NodeId, NodeRecord, OpenDirection, OpenSl
 
 /// What nodes say, changed by each test: a, b and c own a third of the slots each, and d follows a.
 pub(crate) struct Stage {
-    records: Vec<NodeRecord>,
     told: Vec<Testimony>,
 }
 
@@ -46,13 +45,7 @@ impl Stage {
             record('c', Role::Primary, 3, "10923-16383"),
             record('d', Role::Replica { of: Some(id('a')) }, 1, ""),
         ];
-        Self { told: Vec::new(), records }.retell()
-    }
-
-    /// Changes what everybody says of one node.
-    pub(crate) fn all_see(mut self, name: char, change: impl Fn(&mut NodeRecord)) -> Self {
-        self.records.iter_mut().filter(|record| record.id == id(name)).for_each(change);
-        self.retell()
+        Self { told: records.iter().map(|itself| Self::testimony(records.clone(), &itself.id)).collect() }
     }
 
     /// Changes what one node says.
@@ -77,14 +70,7 @@ impl Stage {
         Evidence::new(self.told, Default::default(), 1_000_000)
     }
 
-    /// Those who were heard to say something of their own keep nothing of it: changes of everybody come first.
-    fn retell(mut self) -> Self {
-        self.told = self.records.iter().map(|itself| self.testimony(&itself.id)).collect();
-        self
-    }
-
-    fn testimony(&self, by: &NodeId) -> Testimony {
-        let mut records = self.records.clone();
+    fn testimony(mut records: Vec<NodeRecord>, by: &NodeId) -> Testimony {
         records.iter_mut().for_each(|record| record.myself = record.id == *by);
         Testimony {
             view: View::new(records).expect("it lists itself"),

@@ -18,18 +18,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const KEYS: i64 = 512;
 
 /// The program with a home of its own, and without a terminal.
-struct Ballast {
+pub(crate) struct Ballast {
     home: TempDir,
 }
 
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ballast {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { home: tempfile::tempdir().expect("temporary directory") }
     }
 
@@ -40,7 +40,7 @@ impl Ballast {
         command
     }
 
-    async fn run(&self, words: &[&str]) -> Ran {
+    pub(crate) async fn run(&self, words: &[&str]) -> Ran {
         let output = tokio::time::timeout(PATIENCE, self.command(words).output()).await;
         let Output { status, stdout, stderr } = output.expect("it ends in time").expect("it starts");
         let text = |bytes| String::from_utf8(bytes).expect("Unicode");
@@ -48,7 +48,7 @@ impl Ballast {
     }
 
     /// Runs with `-o json`, expects `code`, and returns the document.
-    async fn json(&self, code: i32, words: &[&str]) -> Value {
+    pub(crate) async fn json(&self, code: i32, words: &[&str]) -> Value {
         let ran = self.run(&[words, &["-o", "json"]].concat()).await;
         assert_eq!(ran.code, code, "{words:?}\n{}\n{}", ran.out, ran.err);
         let document: Value = serde_json::from_str(&ran.out).expect("one JSON document on standard output");
@@ -57,7 +57,7 @@ impl Ballast {
     }
 
     /// Expects to be refused with `code`, for a reason that holds `words`, and nothing on standard output.
-    async fn refused(&self, code: i32, command: &[&str], words: &[&str]) {
+    pub(crate) async fn refused(&self, code: i32, command: &[&str], words: &[&str]) {
         let ran = self.run(command).await;
         assert_eq!(ran.code, code, "{command:?}\n{}\n{}", ran.out, ran.err);
         for word in words {
@@ -67,7 +67,7 @@ impl Ballast {
     }
 }
 
-fn url(server: &Server) -> String {
+pub(crate) fn url(server: &Server) -> String {
     format!("redis://{}", server.address())
 }
 
@@ -119,9 +119,14 @@ async fn check_tells_healthy_from_unhealthy() {
     let check = ballast.json(3, &["check", &url]).await;
     assert_eq!(check["healthy"], false);
     assert_eq!(check["open_slots"][0]["slot"], 0);
+    let finding = &check["findings"][0];
+    assert_eq!((&finding["finding"], &finding["shape"]), (&Value::from("open"), &Value::from("migrating-only")));
+    assert!(finding["remedy"].as_str().is_some_and(|remedy| remedy.contains("ballast fix")), "{finding}");
+    let text = ballast.run(&["check", &url, "--skip-keys"]).await;
+    assert!(text.out.contains("! slots 0 are migrating on") && text.out.contains("\n    if a daemon"), "{}", text.out);
     let foreign = ["reshard", &url, "--yes", "--slots", "9", "--from", "all", "--to"];
     let to = cluster.nodes[2].server.address().to_string();
-    ballast.refused(2, &[&foreign[..], &[&to]].concat(), &["slot 0 is open", "not by us", "hint:"]).await;
+    ballast.refused(2, &[&foreign[..], &[&to]].concat(), &["slot 0 is open", "not by us", "ballast fix"]).await;
 }
 
 #[tokio::test]
