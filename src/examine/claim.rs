@@ -1,7 +1,7 @@
 //! Who owns a slot, by what everybody says. Pure.
 
-use super::evidence::Evidence;
-use crate::model::{LinkState, NodeId, SlotId};
+use super::evidence::{Evidence, Testimony};
+use crate::model::{LinkState, NodeId, OpenDirection, OpenSlot, SlotId};
 
 /// Who owns a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +38,14 @@ impl Evidence {
         let mut claimants: Vec<_> =
             self.primaries().map(|node| node.itself()).filter(|node| node.slots.contains(slot)).collect();
         claimants.sort_by_key(|node| std::cmp::Reverse(node.config_epoch));
+        // Who imports a slot does not listen to gossip about it: it may believe in a former owner for ever.
+        let listens = |node: &&Testimony| {
+            let importing =
+                |open: &OpenSlot| open.slot == slot && matches!(open.direction, OpenDirection::Importing(_));
+            !node.itself().open.iter().any(importing)
+        };
         let believed = || {
-            let stories = self.primaries().flat_map(|node| node.view.story.iter());
+            let stories = self.primaries().filter(listens).flat_map(|node| node.view.story.iter());
             stories.filter(|record| record.slots.contains(slot)).map(|record| record.id.clone())
         };
         match claimants.as_slice() {

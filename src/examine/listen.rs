@@ -147,7 +147,7 @@ async fn count(cluster: &dyn Cluster, node: &mut Testimony, audit: &Audit, open:
     };
     let outcome = async {
         let mut held = held(cluster, &address, &slots).await?;
-        // What is being deleted in the background is on its way out, and no finding.
+        // What is being deleted in the background is on its way out, and what has just come with its slot is at home.
         for _ in 0..TRIM_LOOKS {
             let astray: SlotSet = held
                 .iter()
@@ -158,9 +158,14 @@ async fn count(cluster: &dyn Cluster, node: &mut Testimony, audit: &Audit, open:
                 break;
             }
             tokio::time::sleep(TRIM_PAUSE).await;
-            let again = self::held(cluster, &address, &astray).await?;
-            let falls = sum(&again) < sum(held.iter().filter(|held| astray.contains(held.slot)));
+            let records = ask(cluster, &address, &ClusterNodes::of(&address), PATIENCE).await?;
+            let now_owned = records.into_iter().find(|record| record.myself).map(|record| record.slots);
+            let came = |slot: SlotId| now_owned.as_ref().is_some_and(|slots| slots.contains(slot));
+            let before = sum(held.iter().filter(|held| astray.contains(held.slot)));
             held.retain(|held| !astray.contains(held.slot));
+            let astray: SlotSet = astray.iter().filter(|slot| !came(*slot)).collect();
+            let again = self::held(cluster, &address, &astray).await?;
+            let falls = sum(&again) < before;
             held.extend(again);
             if !falls {
                 break;

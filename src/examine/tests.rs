@@ -233,3 +233,28 @@ fn every_unhealthy_finding_comes_with_a_remedy() {
     let precision = Problem::SlotStatsOff { node: Address::new("a", 1), detail: "off".into() };
     assert_eq!(Finding::Seen(precision).severity(), Severity::WorthKnowing, "a matter of precision, not of health");
 }
+
+#[test]
+fn an_importing_node_that_missed_a_failover_does_not_contest_the_new_owner() {
+    let story = |node: &mut Testimony, change: &dyn Fn(&mut NodeRecord)| {
+        let mut records = node.view.story.to_vec();
+        let myself = node.view.myself.id.clone();
+        records.iter_mut().for_each(change);
+        records.iter_mut().filter(|record| record.id == myself).for_each(|record| record.myself = true);
+        node.view = View::new(records).expect("it lists itself");
+    };
+    let took_over = |record: &mut NodeRecord| match record.address.host.as_str() {
+        "a" => (record.role, record.slots) = (Role::Replica { of: Some(id('d')) }, SlotSet::default()),
+        "d" => (record.role, record.slots) = (Role::Primary, "0-5460".parse().expect("slots")),
+        _ => {}
+    };
+    let missed = |record: &mut NodeRecord| match record.address.host.as_str() {
+        "a" => (record.role, record.slots) = (Role::Replica { of: Some(id('d')) }, "7".parse().expect("slots")),
+        "d" => (record.role, record.slots) = (Role::Primary, "0-6 8-5460".parse().expect("slots")),
+        _ => {}
+    };
+    let stage = "acd".chars().fold(Stage::new(), |stage, name| stage.says(name, |node| story(node, &took_over)));
+    let stage = stage.says('b', |node| story(node, &missed)).open('b', 7, from('a')).holds('b', 7, 2);
+    let evidence = stage.evidence();
+    assert_eq!(evidence.claim(slot(7)), Claim::Agreed(id('d')));
+}

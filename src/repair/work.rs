@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::examine::Evidence;
 use crate::model::{NodeId, SlotId};
 
-/// What shows that somebody moves slots: flags that came or went between the two looks, or keys that left one end of an open
-/// slot while the other end got some. None when nothing does.
+/// What shows that somebody moves slots: flags or owners that changed between the two looks, or keys that left one end of an
+/// open slot while the other end got some. None when nothing does.
 #[must_use]
 pub fn at_work(first: &Evidence, second: &Evidence) -> Option<String> {
     let flags = |evidence: &Evidence| -> BTreeSet<(NodeId, SlotId)> {
@@ -16,6 +16,12 @@ pub fn at_work(first: &Evidence, second: &Evidence) -> Option<String> {
     let (before, after) = (flags(first), flags(second));
     if let Some((node, slot)) = before.symmetric_difference(&after).next() {
         return Some(format!("the flag of slot {slot} on {} came or went within a second", second.party(node)));
+    }
+    for node in second.primaries() {
+        let before = first.nodes.get(&node.itself().id).map(|node| &node.itself().slots);
+        if before.is_some_and(|before| *before != node.itself().slots) {
+            return Some(format!("{} gained or lost slots within a second", node.itself().address));
+        }
     }
     let slots: BTreeSet<SlotId> = after.iter().map(|(_, slot)| *slot).collect();
     slots.into_iter().find_map(|slot| {
