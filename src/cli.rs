@@ -10,6 +10,7 @@ mod author;
 mod carry_out;
 mod check;
 mod daemon;
+mod fix;
 mod look;
 mod nodes;
 mod outcome;
@@ -58,6 +59,8 @@ enum Command {
     Check(check::Args),
     /// Looks at every key: is it on the owner of its slot alone, and as it was recorded?
     Verify(verify::Args),
+    /// Mends what check finds, after showing what it will do and why
+    Fix(fix::Args),
     /// Asks a policy and shows what it would move
     Plan(plan::Args),
     /// Plans, asks, moves, until the policy is content
@@ -113,6 +116,7 @@ async fn dispatch(command: Command, screen: &Screen) -> Outcome {
         Command::Demo(options) => Ok(Exit::of(demo::run(&options, screen.is_json()).await?)),
         Command::Check(args) => check::run(args, screen).await,
         Command::Verify(args) => verify::run(args, screen).await,
+        Command::Fix(args) => fix::run(args, screen).await,
         Command::Plan(args) => plan::run(args, screen).await,
         Command::Rebalance(args) => rebalance::run(args, screen).await,
         Command::Reshard(args) => reshard::run(args, screen).await,

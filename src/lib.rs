@@ -7,7 +7,7 @@
 //!
 //! Every arrow is an owned, printable, serialisable value. Deciding is pure and synchronous; acting is a thin shell.
 //! Imports point one way: [`model`] ← [`cluster`] and pure siblings ([`guard`], [`migration`]'s state machines) ←
-//! edges ([`cluster::live`], [`policy`], [`store`]) ← shells ([`collector`], [`migration`]) ← [`control`] ← faces
+//! edges ([`cluster::live`], [`policy`], [`store`]) ← shells ([`collector`], [`examine`], [`migration`]) ← [`control`] ← faces
 //! ([`http`], [`metrics`], [`cli`], [`demo`]). `ARCHITECTURE.md` tells the whole story.
 
 pub mod cli;
@@ -17,6 +17,7 @@ pub mod collector;
 pub mod config;
 pub mod control;
 pub mod demo;
+pub mod examine;
 pub mod guard;
 pub mod http;
 pub mod lab;
@@ -24,6 +25,7 @@ pub mod metrics;
 pub mod migration;
 pub mod model;
 pub mod policy;
+pub mod repair;
 pub mod store;
 pub mod telemetry;
 pub mod verify;

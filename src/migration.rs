@@ -3,8 +3,10 @@
 //! A plan becomes `schedule`d migrations: batches of slots from one primary to another. Each migration is first written
 //! to the `journal`, then driven by a pure state machine (`classic` or `atomic`) that says which `Call`s come next
 //! and hears what the servers replied; `machine` only carries words to and fro. Whatever ends without a certain outcome
-//! is `settle`d: ask again, and go forward or back by the `fate` that the cluster itself tells.
+//! is `settle`d: ask again, and go forward or back by the `fate` that the cluster itself tells. What others left half-done
+//! is finished by the same means (`adopt`), and keys that are astray are brought `home`.
 
+mod adopt;
 mod atomic;
 mod call;
 mod classic;
@@ -12,6 +14,7 @@ mod executor;
 mod fate;
 mod functions;
 mod governor;
+mod home;
 mod journal;
 mod machine;
 mod pace;
@@ -25,6 +28,7 @@ mod survey;
 mod tally;
 #[cfg(test)]
 mod toy;
+mod values;
 mod wording;
 
 use std::sync::Arc;
@@ -33,8 +37,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::Cluster;
 
+pub use adopt::{Adopted, Adoption, adopt};
 pub use executor::execute;
 pub use fate::{Foreign, Recovery};
+pub use home::{Double, Ends, Homecoming, bring_home, close, unhide};
 pub use journal::{Intent, IntentId, Journal, JournalError, MemoryJournal};
 pub use pace::Pace;
 pub use progress::Progress;

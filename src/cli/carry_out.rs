@@ -18,7 +18,8 @@ use super::target::Connection;
 use crate::clock::now_ms;
 use crate::guard::ApprovedPlan;
 use crate::migration::{
-    self, Amount, Context, Intent, Journal as _, Pace, Progress, ProtocolChoice, Settings, Stop as StopSign, Tally,
+    self, Amount, Context, Intent, Journal as _, Pace, Progress, ProtocolChoice, Recovery, Settings, Stop as StopSign,
+    Tally,
 };
 use crate::model::{Address, MigrationReport, SlotSet, Snapshot};
 use crate::store::Store;
@@ -132,27 +133,38 @@ impl Done {
 }
 
 impl Hands {
-    /// Opens the journal for the cluster in `snapshot` and ends what an earlier command left unfinished.
-    pub(super) async fn ready(
-        connection: &Connection,
-        snapshot: &Snapshot,
-        manner: &Manner,
-        screen: &Screen,
-    ) -> anyhow::Result<Self> {
-        let hands = Self {
+    /// Opens the journal for the cluster in `snapshot`, and holds it.
+    pub(super) fn open(connection: &Connection, snapshot: &Snapshot, manner: &Manner) -> anyhow::Result<Self> {
+        Ok(Self {
             journal: Arc::new(state::open(snapshot)?),
             settings: manner.settings(&connection.config.migration),
             cluster: connection.cluster.clone(),
             signals: None,
-        };
+        })
+    }
+
+    /// Ends what an earlier command left unfinished, as far as the cluster allows.
+    pub(super) async fn recover(&self, snapshot: &Snapshot, screen: &Screen) -> anyhow::Result<Recovery> {
         let addresses: Vec<Address> = snapshot.primaries.iter().map(|node| node.address.clone()).collect();
-        let recovery = migration::recover(&addresses, &hands.context(|_| {}, StopSign::never())).await?;
+        let recovery = migration::recover(&addresses, &self.quiet()).await?;
         for intent in &recovery.taken_up {
             let settled: SlotSet = intent.slots.iter().filter(|slot| recovery.settled.contains(*slot)).collect();
             if !settled.is_empty() {
                 screen.note(&format!("slots {settled} {} were brought to an end", whose(intent)));
             }
         }
+        Ok(recovery)
+    }
+
+    /// Opens the journal, ends what an earlier command left unfinished, and refuses when anything is left open.
+    pub(super) async fn ready(
+        connection: &Connection,
+        snapshot: &Snapshot,
+        manner: &Manner,
+        screen: &Screen,
+    ) -> anyhow::Result<Self> {
+        let hands = Self::open(connection, snapshot, manner)?;
+        let recovery = hands.recover(snapshot, screen).await?;
         if let Some((slot, reason)) = recovery.held.first() {
             let intent = recovery.taken_up.iter().find(|intent| intent.slots.contains(*slot));
             return Err(refused(
@@ -161,16 +173,21 @@ impl Hands {
                     recovery.held.len(),
                     intent.map_or_else(|| "of an interrupted migration".into(), whose)
                 ),
-                "'ballast check' shows the cluster's health; try again when it is well",
+                "'ballast check' shows what is wrong; 'ballast fix' mends what can be mended",
             ));
         }
         if let Some(foreign) = recovery.foreign.first() {
             return Err(refused(
                 format!("slot {} is open on {}, and not by us", foreign.open.slot, foreign.open.node.short()),
-                "is a daemon or another tool moving slots? if not, 'redis-cli --cluster fix' closes it",
+                "is a daemon or another tool moving slots? if not, 'ballast fix' shows how to mend it, and does",
             ));
         }
         Ok(hands)
+    }
+
+    /// What it takes to move slots with nobody watching.
+    pub(super) fn quiet(&self) -> Context {
+        self.context(|_| {}, StopSign::never())
     }
 
     fn context(&self, progress: impl Fn(Progress) + Send + Sync + 'static, stop: StopSign) -> Context {

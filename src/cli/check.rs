@@ -10,13 +10,17 @@ use super::outcome::{Exit, Outcome};
 use super::screen::Screen;
 use super::target::Target;
 use crate::control::{NodeRow, node_rows};
-use crate::model::{AtomicJob, OpenSlot, Problem, Replica, SLOT_COUNT, Snapshot};
+use crate::examine::{self, Audit, Evidence, Finding, Severity};
+use crate::model::{AtomicJob, NO_OWNER, OpenSlot, Problem, Replica, SLOT_COUNT, Snapshot};
 
 /// Which cluster.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     target: Target,
+    /// Does not look for keys in slots that their node does not own
+    #[arg(long)]
+    skip_keys: bool,
 }
 
 #[derive(Serialize)]
@@ -29,6 +33,7 @@ struct Health<'a> {
     open_slots: &'a [OpenSlot],
     atomic_jobs: &'a [AtomicJob],
     problems: Vec<Named<'a>>,
+    findings: Vec<Told>,
 }
 
 /// A problem with its sentence.
@@ -40,37 +45,83 @@ struct Named<'a> {
     problem: &'a Problem,
 }
 
+/// A finding in words.
+#[derive(Debug, Serialize)]
+pub(super) struct Told {
+    pub(super) message: String,
+    severity: Severity,
+    pub(super) remedy: String,
+    #[serde(flatten)]
+    finding: Finding,
+}
+
 pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
     let connection = args.target.connect(screen)?;
     let snapshot = Eye::new(&connection).glance().await?;
-    let health = examine(&snapshot);
+    let audit = if args.skip_keys { Audit::OpenSlots } else { Audit::Everything };
+    let evidence = examine::listen(&*connection.cluster, &connection.config.cluster.seeds, &audit).await?;
+    let health = weigh(&snapshot, &evidence);
     screen.show("Check", &health, || text(&health, &snapshot))?;
     Ok(if health.healthy { Exit::Ok } else { Exit::Unhealthy })
 }
 
-fn examine(snapshot: &Snapshot) -> Health<'_> {
-    let problems: Vec<Named<'_>> = snapshot
-        .problems
-        .iter()
-        // One look is all that health takes.
-        .filter(|problem| **problem != Problem::WarmingUp)
-        .map(|problem| Named { message: problem.to_string(), unhealthy: is_unhealthy(problem), problem })
-        .collect();
+fn weigh<'a>(snapshot: &'a Snapshot, evidence: &Evidence) -> Health<'a> {
+    let findings = told(snapshot, evidence);
+    let problems = snapshot.problems.iter().filter(|problem| matters(problem));
     Health {
-        healthy: !problems.iter().any(|named| named.unhealthy) && snapshot.open_slots.is_empty(),
+        healthy: is_healthy(&findings),
         taken_at_ms: snapshot.taken_at_ms,
-        slots_served: snapshot.owners.as_slice().iter().filter(|owner| **owner != crate::model::NO_OWNER).count(),
+        slots_served: snapshot.owners.as_slice().iter().filter(|owner| **owner != NO_OWNER).count(),
         primaries: node_rows(snapshot),
         replicas: &snapshot.replicas,
         open_slots: &snapshot.open_slots,
         atomic_jobs: &snapshot.atomic_jobs,
-        problems,
+        problems: problems
+            .map(|problem| Named {
+                message: problem.to_string(),
+                unhealthy: Finding::Seen(problem.clone()).severity() == Severity::Unhealthy,
+                problem,
+            })
+            .collect(),
+        findings,
     }
 }
 
-/// Whatever stops moves, and whatever leaves a shard with less redundancy or a slot half-moved.
-fn is_unhealthy(problem: &Problem) -> bool {
-    problem.blocks_moves() || matches!(problem, Problem::ReplicaUnreachable { .. } | Problem::SlotsOpen { .. })
+/// One look is all that health takes.
+fn matters(problem: &Problem) -> bool {
+    *problem != Problem::WarmingUp
+}
+
+/// What the examination found, and what the snapshot alone knows: how well load is counted.
+pub(super) fn told(snapshot: &Snapshot, evidence: &Evidence) -> Vec<Told> {
+    let precision = snapshot.problems.iter().filter(|problem| matches!(problem, Problem::SlotStatsOff { .. }));
+    let findings = examine::findings(evidence).into_iter().chain(precision.cloned().map(Finding::Seen));
+    findings.map(Told::new).collect()
+}
+
+pub(super) fn is_healthy(findings: &[Told]) -> bool {
+    !findings.iter().any(Told::is_unhealthy)
+}
+
+impl Told {
+    fn new(finding: Finding) -> Self {
+        Self { message: finding.to_string(), severity: finding.severity(), remedy: finding.remedy(), finding }
+    }
+
+    pub(super) fn is_unhealthy(&self) -> bool {
+        self.severity == Severity::Unhealthy
+    }
+
+    /// Two lines: what it is, and what to do about it.
+    pub(super) fn text(&self) -> String {
+        let mark = if self.is_unhealthy() { "!" } else { "-" };
+        let mut text = format!("{mark} {}\n", self.message);
+        if !self.remedy.is_empty() {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "    {}", self.remedy);
+        }
+        text
+    }
 }
 
 fn text(health: &Health<'_>, snapshot: &Snapshot) -> String {
@@ -81,34 +132,8 @@ fn text(health: &Health<'_>, snapshot: &Snapshot) -> String {
         health.slots_served
     );
     text.push_str(&nodes::listing(snapshot));
-    for named in &health.problems {
-        let mark = if named.unhealthy { "!" } else { "-" };
-        let _ = writeln!(text, "{mark} {}", named.message);
-    }
-    for job in health.atomic_jobs {
-        let _ = writeln!(text, "- an atomic migration of slots {} is {}", job.slots, job.state);
-    }
+    text.extend(health.findings.iter().map(Told::text));
     let _ =
         writeln!(text, "{}", if health.healthy { "The cluster is healthy." } else { "The cluster is not healthy." });
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::collector::synthetic::synthetic;
-    use crate::model::SlotId;
-
-    #[test]
-    fn a_first_look_is_enough_and_an_open_slot_is_not_healthy() {
-        let mut snapshot = synthetic(3, 1);
-        snapshot.problems.push(Problem::WarmingUp);
-        assert!(examine(&snapshot).healthy);
-        let node = snapshot.primaries[0].address.clone();
-        snapshot.problems.push(Problem::SlotStatsOff { node: node.clone(), detail: "off".into() });
-        assert!(examine(&snapshot).healthy, "a matter of precision, not of health");
-        let slots = [SlotId::new(7).expect("a slot")].into_iter().collect();
-        snapshot.problems.push(Problem::SlotsOpen { node, slots });
-        assert!(!examine(&snapshot).healthy);
-    }
 }

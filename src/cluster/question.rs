@@ -14,7 +14,7 @@ use super::{Command, Question, Reply, ReplyError};
 pub use info::{Info, ReplicaLink, ServerInfo};
 pub use jobs::{AtomicJobs, AtomicProtocol, JobOperation, JobRecord};
 pub use nodes::ClusterNodes;
-pub use slots::{CountKeysInSlots, KeyUse, KeyUses, KeysInSlot, MemoryUsage, SlotStat, SlotStats};
+pub use slots::{CountKeysInSlots, KeyUse, KeyUses, KeysExist, KeysInSlot, MemoryUsage, SlotStat, SlotStats};
 
 /// Several questions of one kind in one pipeline; the answers come in their order.
 #[derive(Debug, Clone)]

@@ -298,7 +298,10 @@ impl Classic {
                 self.phase = Phase::Confirm { bumped: false };
             }
             Phase::Confirm { bumped } => self.confirm(results, bumped),
-            Phase::Vacancy => self.hear_counts(results),
+            Phase::Vacancy => {
+                self.round.learn_way(took);
+                self.hear_counts(results);
+            }
             // A bump that was lost or refused: look whether it helped.
             Phase::BumpEpoch => self.phase = Phase::Confirm { bumped: true },
             _ => match single(results) {
@@ -327,7 +330,10 @@ impl Classic {
                 self.phase = Phase::Transfer;
             }
             Phase::Transfer => self.hear_transfer(replies, took),
-            Phase::Verify { attempt } => self.verify(replies, attempt),
+            Phase::Verify { attempt } => {
+                self.round.learn_way(took);
+                self.verify(replies, attempt);
+            }
             Phase::AssignTarget { attempt } => self.hear_assignment(replies, attempt),
             Phase::RetractTarget => {
                 // A target that stays importing must not be left to a stable source.

@@ -57,7 +57,7 @@ impl Ballast {
     }
 
     /// Expects to be refused with `code`, for a reason that holds `words`, and nothing on standard output.
-    async fn refused(&self, code: i32, command: &[&str], words: &[&str]) {
+    pub(crate) async fn refused(&self, code: i32, command: &[&str], words: &[&str]) {
         let ran = self.run(command).await;
         assert_eq!(ran.code, code, "{command:?}\n{}\n{}", ran.out, ran.err);
         for word in words {
@@ -67,7 +67,7 @@ impl Ballast {
     }
 }
 
-fn url(server: &Server) -> String {
+pub(crate) fn url(server: &Server) -> String {
     format!("redis://{}", server.address())
 }
 
@@ -119,9 +119,14 @@ async fn check_tells_healthy_from_unhealthy() {
     let check = ballast.json(3, &["check", &url]).await;
     assert_eq!(check["healthy"], false);
     assert_eq!(check["open_slots"][0]["slot"], 0);
+    let finding = &check["findings"][0];
+    assert_eq!((&finding["finding"], &finding["shape"]), (&Value::from("open"), &Value::from("migrating-only")));
+    assert!(finding["remedy"].as_str().is_some_and(|remedy| remedy.contains("ballast fix")), "{finding}");
+    let text = ballast.run(&["check", &url, "--skip-keys"]).await;
+    assert!(text.out.contains("! slots 0 are migrating on") && text.out.contains("\n    if a daemon"), "{}", text.out);
     let foreign = ["reshard", &url, "--yes", "--slots", "9", "--from", "all", "--to"];
     let to = cluster.nodes[2].server.address().to_string();
-    ballast.refused(2, &[&foreign[..], &[&to]].concat(), &["slot 0 is open", "not by us", "hint:"]).await;
+    ballast.refused(2, &[&foreign[..], &[&to]].concat(), &["slot 0 is open", "not by us", "ballast fix"]).await;
 }
 
 #[tokio::test]

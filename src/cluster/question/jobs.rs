@@ -47,6 +47,8 @@ pub struct JobRecord {
     pub state: String,
     /// What went wrong, if anything did.
     pub message: String,
+    /// When the server began it, Unix time in milliseconds, where it tells.
+    pub created_at_ms: Option<u64>,
     /// Whether the server is done with it. An import that *failed* on Redis is not: it tries again until cancelled.
     pub finished: bool,
 }
@@ -75,6 +77,7 @@ fn job(protocol: AtomicProtocol, entry: Reply) -> Result<JobRecord, ReplyError> 
         target: None,
         state: String::new(),
         message: String::new(),
+        created_at_ms: None,
         finished: false,
     };
     for (name, value) in fields(entry)? {
@@ -93,7 +96,12 @@ fn job(protocol: AtomicProtocol, entry: Reply) -> Result<JobRecord, ReplyError> 
             "target_node" | "dest" => job.target = value.text()?.parse().ok(),
             "state" => job.state = value.text()?,
             "message" | "last_error" => job.message = value.text()?,
-            // Times and sizes, which differ between the servers.
+            // Valkey counts seconds, Redis milliseconds.
+            "create_time" => {
+                let unit = if protocol == AtomicProtocol::ValkeyMigrateSlots { 1000 } else { 1 };
+                job.created_at_ms = u64::try_from(value.int()?).ok().map(|time| time * unit);
+            }
+            // Other times and sizes, which differ between the servers.
             _ => {}
         }
     }
@@ -134,6 +142,7 @@ mod tests {
         let job = read(AtomicProtocol::ValkeyMigrateSlots, &fields);
         assert_eq!((job.slots.len(), job.operation, job.finished), (11, JobOperation::Export, false));
         assert_eq!(job.source.map(String::from), Some(source));
+        assert_eq!(job.created_at_ms, Some(1_749_000));
     }
 
     #[test]

@@ -133,6 +133,31 @@ impl Question for KeysInSlot {
     }
 }
 
+/// `EXISTS`: whether the node serves each of these keys of one slot; one that it sends us elsewhere for it does not have.
+#[derive(Debug, Clone)]
+pub struct KeysExist {
+    /// Which keys.
+    pub keys: Vec<Vec<u8>>,
+    /// In which database.
+    pub db: u32,
+}
+
+impl Question for KeysExist {
+    type Answer = Vec<bool>;
+
+    fn commands(&self) -> Vec<Command> {
+        in_database(self.db, self.keys.iter().map(|key| Command::new("EXISTS").bytes(key.clone())))
+    }
+
+    fn read(&self, replies: Vec<Reply>) -> Result<Vec<bool>, ReplyError> {
+        let replies = from_database(self.db, replies)?;
+        if replies.len() != self.keys.len() {
+            return Err(Reply::List(replies).unexpected("one word per key"));
+        }
+        replies.into_iter().map(|reply| Ok(unless_gone(reply)?.is_some_and(|count| count > 0))).collect()
+    }
+}
+
 /// `MEMORY USAGE` of keys in database 0: bytes with overhead, `None` for a key that is gone or served elsewhere.
 #[derive(Debug, Clone)]
 pub struct MemoryUsage {
@@ -288,5 +313,13 @@ mod tests {
         let usages = question.read(vec![Reply::Int(72), Reply::Nil, error("MOVED")]).expect("read");
         assert_eq!(usages, [Some(72), None, None]);
         assert!(question.read(vec![error("NOPERM")]).is_err(), "a refusal is told, not hidden");
+    }
+
+    #[test]
+    fn a_key_that_the_node_sends_us_elsewhere_for_is_not_there() {
+        let question = KeysExist { keys: vec![b"a".to_vec(), b"b".to_vec(), b"c".to_vec()], db: 0 };
+        let replies = vec![Reply::Int(1), Reply::Int(0), error("ASK")];
+        assert_eq!(question.read(replies), Ok(vec![true, false, false]));
+        assert!(question.read(vec![Reply::Int(1)]).is_err(), "a missing word is no word");
     }
 }
