@@ -31,6 +31,9 @@ pub(super) struct Seen {
     pub(super) digest: Digest,
 }
 
+/// Names with values, or members with scores.
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What came of a page.
 #[derive(Debug, PartialEq)]
 pub(super) enum Heard {
@@ -385,7 +388,7 @@ fn scanned(reply: Reply) -> Result<(Vec<u8>, Reply), ReplyError> {
     Ok((cursor, parts.next().unwrap_or(Reply::Nil)))
 }
 
-fn pairs(reply: Reply) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReplyError> {
+fn pairs(reply: Reply) -> Result<Pairs, ReplyError> {
     let mut words = reply.list()?.into_iter();
     let mut pairs = Vec::with_capacity(words.len() / 2);
     while let (Some(one), Some(other)) = (words.next(), words.next()) {
