@@ -48,6 +48,9 @@ pub(super) struct Scanned {
 /// Keys of foreign slots by database and slot, each with whether the owner was seen to have it too.
 type Suspects = BTreeMap<(u32, SlotId), BTreeMap<Vec<u8>, bool>>;
 
+/// Suspects by the owner of their slot and the database: whom to ask, about what.
+type Groups<'a> = BTreeMap<(&'a Address, u32), Vec<(SlotId, Vec<u8>)>>;
+
 /// What became of suspicions.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
@@ -196,7 +199,7 @@ fn count(suspects: &Suspects) -> usize {
 
 /// Asks the owners whether they have the suspects too. One that does not answer leaves what was known.
 async fn ask_owners(reach: &Reach<'_>, map: &Map, suspects: &mut Suspects) {
-    let mut groups: BTreeMap<(&Address, u32), Vec<(SlotId, Vec<u8>)>> = BTreeMap::new();
+    let mut groups: Groups<'_> = BTreeMap::new();
     for ((database, slot), keys) in suspects.iter() {
         if let Some(owner) = map.owner(*slot) {
             groups.entry((owner, *database)).or_default().extend(keys.keys().map(|key| (*slot, key.clone())));

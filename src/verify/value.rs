@@ -31,6 +31,9 @@ pub(super) struct Seen {
     pub(super) digest: Digest,
 }
 
+/// Names with values, or members with scores.
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What came of a page.
 #[derive(Debug, PartialEq)]
 pub(super) enum Heard {
@@ -95,6 +98,13 @@ enum Stage {
     Dump,
 }
 
+/// Where a page leads.
+enum Then {
+    Read(Stage),
+    Whole,
+    Gone,
+}
+
 impl Reader {
     pub(super) fn new(key: Vec<u8>) -> Self {
         Self {
@@ -152,158 +162,161 @@ impl Reader {
 
     fn take_in(&mut self, replies: Vec<Reply>, now_ms: u64) -> Result<Heard, ReplyError> {
         let mut replies = replies.into_iter();
-        let mut reply = || replies.next().unwrap_or(Reply::Nil);
-        self.stage = match std::mem::replace(&mut self.stage, Stage::Kind) {
-            Stage::Kind => {
-                self.kind = reply().text()?;
-                let left_ms = reply().int()?;
-                if self.kind == "none" || left_ms == -2 {
-                    return Ok(Heard::Gone);
-                }
-                self.expires_at_ms = u64::try_from(left_ms).ok().map(|left| now_ms + left);
-                first_stage(&self.kind)
-            }
-            Stage::Text { offset } => {
-                let text = reply().bytes()?;
-                self.ordered.update(&text);
-                if text.len() < TEXT_PAGE {
-                    return Ok(self.whole());
-                }
-                Stage::Text { offset: offset + text.len() }
-            }
-            Stage::List { offset } => {
-                let items = reply().list()?;
-                if items.is_empty() {
-                    return Ok(self.whole());
-                }
-                let offset = offset + items.len();
-                for item in items {
-                    self.add(&item.bytes()?);
-                }
-                Stage::List { offset }
-            }
-            Stage::Ranked { offset } => {
-                let pairs = pairs(reply())?;
-                if pairs.is_empty() {
-                    return Ok(self.whole());
-                }
-                let offset = offset + pairs.len();
-                for (member, score) in pairs {
-                    self.add(&member);
-                    self.add(&number(&score)?.to_bits().to_be_bytes());
-                }
-                Stage::Ranked { offset }
-            }
-            Stage::Members { .. } => {
-                let (cursor, members) = scanned(reply())?;
-                for member in members.list()? {
-                    self.unordered.insert(digest_of(&[&member.bytes()?]));
-                }
-                if cursor == b"0" {
-                    return Ok(self.whole());
-                }
-                Stage::Members { cursor }
-            }
-            Stage::Fields { .. } => {
-                let (cursor, fields) = scanned(reply())?;
-                let fields = pairs(fields)?;
-                match (fields.is_empty(), cursor == b"0") {
-                    (true, true) => return Ok(self.whole()),
-                    (true, false) => Stage::Fields { cursor },
-                    (false, _) => Stage::FieldExpiry { cursor, fields },
-                }
-            }
-            Stage::FieldExpiry { cursor, fields } => {
-                self.add_fields(&fields, &field_expiry(reply(), fields.len())?);
-                if cursor == b"0" {
-                    return Ok(self.whole());
-                }
-                Stage::Fields { cursor }
-            }
-            Stage::Entries { after } => {
-                let entries = reply().list()?;
-                let mut last = after;
-                let full = entries.len() == PAGE;
-                for entry in entries {
-                    let mut parts = entry.list()?.into_iter();
-                    let id = parts.next().unwrap_or(Reply::Nil).bytes()?;
-                    self.add(&id);
-                    for word in parts.next().unwrap_or(Reply::Nil).list()? {
-                        self.add(&word.bytes()?);
-                    }
-                    last = Some(id);
-                }
-                if full { Stage::Entries { after: last } } else { Stage::Groups }
-            }
-            Stage::Groups => {
-                let last_id = field(reply(), "last-generated-id")?;
-                self.add(&last_id);
-                let mut groups = Vec::new();
-                for group in reply().list()? {
-                    let (name, delivered) = (field(group.clone(), "name")?, field(group, "last-delivered-id")?);
-                    self.add(&name);
-                    self.add(&delivered);
-                    groups.push(name);
-                }
-                if groups.is_empty() {
-                    return Ok(self.whole());
-                }
-                Stage::Pending { groups, after: None }
-            }
-            Stage::Pending { mut groups, after } => {
-                let consumers = reply().list()?;
-                if after.is_none() {
-                    let names = consumers.into_iter().map(|consumer| field(consumer, "name"));
-                    let mut names = names.collect::<Result<Vec<_>, _>>()?;
-                    names.sort_unstable();
-                    names.iter().for_each(|name| self.add(name));
-                }
-                let entries = reply().list()?;
-                let full = entries.len() == PAGE;
-                let mut last = after;
-                for entry in entries {
-                    let mut parts = entry.list()?.into_iter();
-                    // Its idle time, the third part, changes by itself.
-                    let (id, consumer, deliveries) = (parts.next(), parts.next(), parts.nth(1));
-                    let id = id.unwrap_or(Reply::Nil).bytes()?;
-                    self.add(&id);
-                    self.add(&consumer.unwrap_or(Reply::Nil).bytes()?);
-                    self.add(&deliveries.unwrap_or(Reply::Nil).int()?.to_be_bytes());
-                    last = Some(id);
-                }
-                if !full {
-                    last = None;
-                    groups.pop();
-                }
-                if groups.is_empty() {
-                    return Ok(self.whole());
-                }
-                Stage::Pending { groups, after: last }
-            }
-            Stage::Dump => {
-                let Reply::Bytes(dump) = reply().ok()? else { return Ok(Heard::Gone) };
-                // Ten bytes of version and checksum end it.
-                self.ordered.update(&dump[..dump.len().saturating_sub(10)]);
-                return Ok(self.whole());
-            }
+        let (first, second) = (replies.next().unwrap_or(Reply::Nil), replies.next().unwrap_or(Reply::Nil));
+        let then = match std::mem::replace(&mut self.stage, Stage::Kind) {
+            Stage::Kind => self.take_kind(first, second, now_ms)?,
+            Stage::Text { offset } => self.take_text(offset, first)?,
+            Stage::List { offset } => self.take_items(offset, first)?,
+            Stage::Ranked { offset } => self.take_ranked(offset, first)?,
+            Stage::Members { .. } => self.take_members(first)?,
+            Stage::Fields { .. } => take_fields(first)?,
+            Stage::FieldExpiry { cursor, fields } => self.take_field_expiry(cursor, &fields, first)?,
+            Stage::Entries { after } => self.take_entries(after, first)?,
+            Stage::Groups => self.take_groups(first, second)?,
+            Stage::Pending { groups, after } => self.take_pending(groups, after, first, second)?,
+            Stage::Dump => self.take_dump(first)?,
         };
-        Ok(Heard::More)
+        Ok(match then {
+            Then::Gone => Heard::Gone,
+            Then::Whole => self.whole(),
+            Then::Read(stage) => {
+                self.stage = stage;
+                Heard::More
+            }
+        })
+    }
+
+    fn take_kind(&mut self, kind: Reply, left_ms: Reply, now_ms: u64) -> Result<Then, ReplyError> {
+        self.kind = kind.text()?;
+        let left_ms = left_ms.int()?;
+        if self.kind == "none" || left_ms == -2 {
+            return Ok(Then::Gone);
+        }
+        self.expires_at_ms = u64::try_from(left_ms).ok().map(|left| now_ms + left);
+        Ok(Then::Read(first_stage(&self.kind)))
+    }
+
+    fn take_text(&mut self, offset: usize, text: Reply) -> Result<Then, ReplyError> {
+        let text = text.bytes()?;
+        self.ordered.update(&text);
+        let is_last = text.len() < TEXT_PAGE;
+        Ok(if is_last { Then::Whole } else { Then::Read(Stage::Text { offset: offset + text.len() }) })
+    }
+
+    fn take_items(&mut self, offset: usize, items: Reply) -> Result<Then, ReplyError> {
+        let items = items.list()?;
+        if items.is_empty() {
+            return Ok(Then::Whole);
+        }
+        let offset = offset + items.len();
+        for item in items {
+            self.add(&item.bytes()?);
+        }
+        Ok(Then::Read(Stage::List { offset }))
+    }
+
+    fn take_ranked(&mut self, offset: usize, members: Reply) -> Result<Then, ReplyError> {
+        let members = pairs(members)?;
+        for (member, score) in &members {
+            self.add(member);
+            self.add(&number(score)?.to_bits().to_be_bytes());
+        }
+        let is_last = members.is_empty();
+        Ok(if is_last { Then::Whole } else { Then::Read(Stage::Ranked { offset: offset + members.len() }) })
+    }
+
+    fn take_members(&mut self, page: Reply) -> Result<Then, ReplyError> {
+        let (cursor, members) = scanned(page)?;
+        for member in members.list()? {
+            self.unordered.insert(digest_of(&[&member.bytes()?]));
+        }
+        Ok(if cursor == b"0" { Then::Whole } else { Then::Read(Stage::Members { cursor }) })
+    }
+
+    fn take_field_expiry(
+        &mut self,
+        cursor: Vec<u8>,
+        fields: &[(Vec<u8>, Vec<u8>)],
+        expiry: Reply,
+    ) -> Result<Then, ReplyError> {
+        for ((field, value), expires_at_ms) in fields.iter().zip(field_expiry(expiry, fields.len())?) {
+            let written = expires_at_ms.map(|at| at.to_string()).unwrap_or_default();
+            self.unordered.insert(digest_of(&[field, value, written.as_bytes()]));
+            self.fields_expire_at_ms = self.fields_expire_at_ms.into_iter().chain(expires_at_ms).min();
+        }
+        Ok(if cursor == b"0" { Then::Whole } else { Then::Read(Stage::Fields { cursor }) })
+    }
+
+    fn take_entries(&mut self, mut after: Option<Vec<u8>>, entries: Reply) -> Result<Then, ReplyError> {
+        let entries = entries.list()?;
+        let is_full = entries.len() == PAGE;
+        for entry in entries {
+            let mut parts = entry.list()?.into_iter();
+            let id = parts.next().unwrap_or(Reply::Nil).bytes()?;
+            self.add(&id);
+            for word in parts.next().unwrap_or(Reply::Nil).list()? {
+                self.add(&word.bytes()?);
+            }
+            after = Some(id);
+        }
+        Ok(Then::Read(if is_full { Stage::Entries { after } } else { Stage::Groups }))
+    }
+
+    fn take_groups(&mut self, stream: Reply, groups: Reply) -> Result<Then, ReplyError> {
+        self.add(&field(stream, "last-generated-id")?);
+        let mut names = Vec::new();
+        for group in groups.list()? {
+            let (name, delivered) = (field(group.clone(), "name")?, field(group, "last-delivered-id")?);
+            self.add(&name);
+            self.add(&delivered);
+            names.push(name);
+        }
+        Ok(pending(names, None))
+    }
+
+    fn take_pending(
+        &mut self,
+        mut groups: Vec<Vec<u8>>,
+        mut after: Option<Vec<u8>>,
+        consumers: Reply,
+        entries: Reply,
+    ) -> Result<Then, ReplyError> {
+        if after.is_none() {
+            let names = consumers.list()?.into_iter().map(|consumer| field(consumer, "name"));
+            let mut names = names.collect::<Result<Vec<_>, _>>()?;
+            names.sort_unstable();
+            names.iter().for_each(|name| self.add(name));
+        }
+        let entries = entries.list()?;
+        let is_full = entries.len() == PAGE;
+        for entry in entries {
+            let mut parts = entry.list()?.into_iter();
+            // Its idle time, the third part, changes by itself.
+            let (id, consumer, deliveries) = (parts.next(), parts.next(), parts.nth(1));
+            let id = id.unwrap_or(Reply::Nil).bytes()?;
+            self.add(&id);
+            self.add(&consumer.unwrap_or(Reply::Nil).bytes()?);
+            self.add(&deliveries.unwrap_or(Reply::Nil).int()?.to_be_bytes());
+            after = Some(id);
+        }
+        if !is_full {
+            after = None;
+            groups.pop();
+        }
+        Ok(pending(groups, after))
+    }
+
+    fn take_dump(&mut self, dump: Reply) -> Result<Then, ReplyError> {
+        let Reply::Bytes(dump) = dump.ok()? else { return Ok(Then::Gone) };
+        // Ten bytes of version and checksum end it.
+        self.ordered.update(&dump[..dump.len().saturating_sub(10)]);
+        Ok(Then::Whole)
     }
 
     /// Adds a part that is not to run into its neighbours.
     fn add(&mut self, part: &[u8]) {
         self.ordered.update((part.len() as u64).to_be_bytes());
         self.ordered.update(part);
-    }
-
-    fn add_fields(&mut self, fields: &[(Vec<u8>, Vec<u8>)], expiry: &[Option<u64>]) {
-        for ((field, value), expires_at_ms) in fields.iter().zip(expiry) {
-            let written = expires_at_ms.map(|at| at.to_string()).unwrap_or_default();
-            self.unordered.insert(digest_of(&[field, value, written.as_bytes()]));
-            if let Some(at) = expires_at_ms {
-                self.fields_expire_at_ms = Some(self.fields_expire_at_ms.map_or(*at, |first| first.min(*at)));
-            }
-        }
     }
 
     fn whole(&mut self) -> Heard {
@@ -319,6 +332,21 @@ impl Reader {
     }
 }
 
+fn take_fields(page: Reply) -> Result<Then, ReplyError> {
+    let (cursor, fields) = scanned(page)?;
+    let fields = pairs(fields)?;
+    Ok(match (fields.is_empty(), cursor == b"0") {
+        (true, true) => Then::Whole,
+        (true, false) => Then::Read(Stage::Fields { cursor }),
+        (false, _) => Then::Read(Stage::FieldExpiry { cursor, fields }),
+    })
+}
+
+/// The groups that are left to be read, if any.
+fn pending(groups: Vec<Vec<u8>>, after: Option<Vec<u8>>) -> Then {
+    if groups.is_empty() { Then::Whole } else { Then::Read(Stage::Pending { groups, after }) }
+}
+
 fn first_stage(kind: &str) -> Stage {
     let cursor = || b"0".to_vec();
     match kind {
@@ -332,7 +360,7 @@ fn first_stage(kind: &str) -> Stage {
     }
 }
 
-/// Adds the span of ids after `after`, and how many: `- + COUNT n`, or `- + n` where the word is not `spoken`.
+/// Adds the span of ids after `after`, and how many: `- + COUNT n`, or `- + n` for a `bare_count`.
 fn page(command: Command, after: Option<&[u8]>, bare_count: bool) -> Command {
     let start = after.map_or(b"-".to_vec(), |id| [b"(", id].concat());
     let command = command.bytes(start).arg("+");
@@ -360,7 +388,7 @@ fn scanned(reply: Reply) -> Result<(Vec<u8>, Reply), ReplyError> {
     Ok((cursor, parts.next().unwrap_or(Reply::Nil)))
 }
 
-fn pairs(reply: Reply) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReplyError> {
+fn pairs(reply: Reply) -> Result<Pairs, ReplyError> {
     let mut words = reply.list()?.into_iter();
     let mut pairs = Vec::with_capacity(words.len() / 2);
     while let (Some(one), Some(other)) = (words.next(), words.next()) {
