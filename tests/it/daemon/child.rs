@@ -158,6 +158,15 @@ impl Daemon<'_> {
         (code, serde_json::from_str(&response.text().await.expect("text")).expect("a document"))
     }
 
+    /// Runs `ballast` with these words against this daemon; what it says.
+    pub(crate) fn ballast(&self, words: &[&str]) -> String {
+        let ran = Command::new(env!("CARGO_BIN_EXE_ballast")).args(words).args(["--url", &self.base]).output();
+        let ran = ran.expect("it starts");
+        let told = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{words:?}: {}: {told}\n{}", ran.status, self.log());
+        String::from_utf8(ran.stdout).expect("Unicode")
+    }
+
     pub(crate) async fn status(&self) -> Value {
         self.get("/api/v1/status").await
     }
