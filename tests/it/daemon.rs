@@ -214,6 +214,35 @@ async fn moves_can_be_watched_cancelled_paused_and_resumed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_that_is_stuck_shows_in_metrics_and_log_until_it_goes_on() {
+    let _turn = turn().await;
+    // Long enough that nobody is voted failed while one of them is frozen.
+    let cluster = start(builder().map(|builder| builder.node_timeout(Duration::from_secs(60)))).await;
+    let settings = Settings { protocol: "classic", pace: "gentle", stuck_after: "1s", ..Settings::default() };
+    let home = Home::new(cluster.addresses()[0].clone(), &settings);
+    let daemon = home.start().await;
+    let shows = async |line: &str| {
+        let (_, metrics) = daemon.get_text("/metrics").await;
+        metrics.lines().any(|candidate| candidate == line).then_some(())
+    };
+    until_moving(&daemon).await;
+    shows(r#"ballast_moves_stuck{cluster="test"} 0"#).await.expect("it goes on");
+    cluster.nodes[1].server.pause();
+    cluster.nodes[2].server.pause();
+    eventually("the step is stuck", PATIENCE, async || shows(r#"ballast_moves_stuck{cluster="test"} 1"#).await).await;
+    cluster.nodes[1].server.resume();
+    cluster.nodes[2].server.resume();
+    assert!(daemon.log_lines().iter().any(|line| {
+        line["message"].as_str().is_some_and(|message| message.starts_with("a step takes longer than it should"))
+    }));
+    eventually("it goes on", PATIENCE, async || shows(r#"ballast_moves_stuck{cluster="test"} 0"#).await).await;
+    home.configure(&Settings::default());
+    until_even(&daemon).await;
+    daemon.stop().await;
+    assert_eq!(cluster.open_slots().await.expect("all answer"), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_amid_a_rebalance_leaves_no_slot_open() {
     let _turn = turn().await;
     for protocol in ["classic", "auto"] {
