@@ -271,6 +271,11 @@ impl Hands {
             }
         };
         advance.clear();
+        if holding && !stopped {
+            // It was done before there was anything to hold; what comes next waits all the same.
+            advance.note("paused, and no slot is open; 'fg' or SIGCONT goes on");
+            stand_still().await?;
+        }
         let slots_moved = migrations.iter().map(|report| report.moved.len()).sum();
         let slots_stayed = migrations.iter().map(|report| report.stayed.len()).sum();
         let in_doubt = self.journal.unfinished()?;

@@ -48,6 +48,49 @@ async fn a_pause_reaches_the_loop_with_who_and_why() {
 }
 
 #[tokio::test]
+async fn a_cancel_reaches_the_loop_and_a_refusal_comes_back() {
+    let mut server = Server::start().await;
+    let mut requests = server.requests.take().expect("taken once");
+    let asked = server.post("/api/v1/cancel", r#"{"reason": "wrong policy", "who": "ann"}"#, None);
+    let heard = async {
+        let (command, answer) = requests.recv().await.expect("a request");
+        answer.send(Err("no cycle is under way".into())).expect("somebody waits");
+        command
+    };
+    let ((code, body), command) = tokio::join!(asked, heard);
+    assert_eq!((code, &body["error"]), (409, &"no cycle is under way".into()));
+    assert!(matches!(&command, Command::Cancel { who, why } if who == "ann" && why == "wrong policy"));
+}
+
+#[tokio::test]
+async fn the_journal_says_who_began_what_and_what_came_of_it() {
+    use crate::migration::{Intent, Journal as _};
+    let server = Server::start().await;
+    assert_eq!(server.get("/api/v1/journal").await.1["items"], Value::Array(Vec::new()));
+    let node = |digit: &str| digit.repeat(40).parse().expect("node id");
+    let intent = Intent {
+        source: node("a"),
+        target: node("b"),
+        source_shard: vec![node("a")],
+        target_shard: vec![node("b")],
+        source_run_id: "run".into(),
+        source_epoch: 3,
+        slots: "1-4".parse().expect("slots"),
+        protocol: crate::model::Protocol::Atomic,
+        started_at_ms: 5,
+        began_by: "ann@host".into(),
+        reason: "by hand: a new rack".into(),
+    };
+    let id = server.store.begin(&intent).expect("notes");
+    server.store.finish(id, "4 moved").expect("notes");
+    let (code, body) = server.get("/api/v1/journal?limit=1").await;
+    let item = &body["items"][0];
+    assert_eq!((code, &body["kind"], &item["ending"]), (200, &"JournalList".into(), &"4 moved".into()));
+    let told = (&item["intent"]["began_by"], &item["intent"]["reason"], &item["intent"]["protocol"]);
+    assert_eq!(told, (&"ann@host".into(), &"by hand: a new rack".into(), &"atomic".into()));
+}
+
+#[tokio::test]
 async fn what_changes_something_is_not_taken_from_web_pages_nor_by_get() {
     let server = Server::start().await;
     assert_eq!(server.post("/api/v1/pause", "", Some("http://evil.example")).await.0, 403);
@@ -70,6 +113,7 @@ struct Server {
     base: String,
     client: reqwest::Client,
     requests: Option<Requests>,
+    store: Arc<Store>,
     _status: watch::Sender<Arc<Status>>,
     _state: tempfile::TempDir,
     _ending: oneshot::Sender<()>,
@@ -78,12 +122,13 @@ struct Server {
 impl Server {
     async fn start() -> Self {
         let state = tempfile::tempdir().expect("temporary directory");
+        let store = Arc::new(Store::open(state.path()).expect("opens"));
         let (requests, heard) = mpsc::channel(1);
         let (shown, status) = watch::channel(Arc::new(fresh_status()));
         let faces = Faces {
             control: Handle::new(requests, status),
             metrics: Arc::new(Metrics::new("test")),
-            store: Arc::new(Store::open(state.path()).expect("opens")),
+            store: store.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("bound"));
@@ -93,6 +138,7 @@ impl Server {
             base,
             client: reqwest::Client::new(),
             requests: Some(heard),
+            store,
             _status: shown,
             _state: state,
             _ending: ending,

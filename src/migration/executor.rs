@@ -79,7 +79,7 @@ async fn carry_out_all(
     loop {
         match context.stop.wish() {
             // However long it lasts: each migration looks at both ends anew before it begins.
-            Wish::Hold if running.is_empty() => {
+            Wish::Hold if running.is_empty() && schedule.has_waiting() => {
                 context.stop.gate().await;
                 continue;
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ballast::cluster::{Command, Reply};
 use ballast::lab::{Kind, LocalCluster, Server, ServerSettings};
 use ballast::model::{SLOT_COUNT, SlotId};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -235,7 +236,8 @@ async fn a_command_that_was_killed_is_taken_up_by_the_next_one() {
     let url = url(&cluster.nodes[0].server);
     let to = cluster.nodes[2].server.address().to_string();
     let manner = ["--protocol", "classic", "--pace", "gentle", "--yes"];
-    let words = [&["reshard", &url, "--from", "all", "--to", &to, "--slots", "2000"], &manner[..]].concat();
+    let why = ["--reason", "a new rack"];
+    let words = [&["reshard", &url, "--from", "all", "--to", &to, "--slots", "2000"], &manner[..], &why].concat();
 
     let mut killed = ballast.command(&words).spawn().expect("it starts");
     // Slots stand open for milliseconds at a time, so most moments to look find none.
@@ -249,10 +251,90 @@ async fn a_command_that_was_killed_is_taken_up_by_the_next_one() {
     let plan = ballast.run(&["plan", &url, "--policy", "slots", "--sample", "1s", "-o", "json"]).await;
     assert!(plan.out.contains("\"Plan\"") && !plan.out.contains("\"foreign\""), "{}{}", plan.out, plan.err);
 
-    ballast.json(0, &words).await;
+    let ran = ballast.run(&words).await;
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    let whose = ["with 'ballast reshard redis://127.0.0.1:", "(by hand: a new rack) were brought to an end"];
+    assert!(whose.iter().all(|words| ran.err.contains(words)), "{}", ran.err);
     assert_eq!(cluster.open_slots().await.expect("a view"), []);
     assert_eq!(keys(&cluster).await, filled, "every key on one node");
     ballast.json(0, &["check", &url]).await;
+}
+
+#[tokio::test]
+async fn ctrl_z_pauses_with_no_slot_open_and_ctrl_c_ends_what_the_same_command_goes_on_with() {
+    let _turn = turn().await;
+    let ballast = Ballast::new();
+    let cluster = start(LocalCluster::of(Kind::Valkey91)).await;
+    let filled = fill(&cluster).await;
+    let url = url(&cluster.nodes[0].server);
+    let to = cluster.nodes[2].server.address().to_string();
+    let manner = ["--protocol", "classic", "--pace", "gentle", "--yes", "-o", "json"];
+    let reshard = |slots: &'static str| {
+        [&["reshard", &url, "--from", "all", "--to", &to, "--slots", slots], &manner[..]].concat()
+    };
+    let owned = async || {
+        let view = cluster.view().await.expect("a view");
+        view.iter().find(|node| node.id == cluster.nodes[2].id).expect("known").slots.len()
+    };
+    let had = owned().await;
+
+    let mut child = ballast.command(&reshard("0-1999")).spawn().expect("it starts");
+    until_open(&mut child, &cluster).await;
+    signal(&child, Signal::SIGTSTP);
+    eventually("the process stands still", PATIENCE, async || (state_of(&child) == 'T').then_some(())).await;
+    assert_eq!(cluster.open_slots().await.expect("a view"), [], "paused with nothing open");
+    let amid = owned().await - had;
+    assert!((1..2000).contains(&amid), "amid the moves: {amid}");
+    assert_eq!(keys(&cluster).await, filled, "every key on one node");
+    assert_eq!((owned().await - had, state_of(&child)), (amid, 'T'), "nothing moves");
+    signal(&child, Signal::SIGCONT);
+    let (code, done, told) = end_of(child).await;
+    assert_eq!((code, done["slots_moved"].as_u64(), &done["stopped"]), (0, Some(2000), &false.into()), "{told}");
+    assert!(told.contains("pausing at the next step") && told.contains("going on"), "{told}");
+
+    let mut child = ballast.command(&reshard("2000-3999")).spawn().expect("it starts");
+    until_open(&mut child, &cluster).await;
+    signal(&child, Signal::SIGINT);
+    let (code, done, told) = end_of(child).await;
+    let moved = done["slots_moved"].as_u64().expect("a number");
+    assert_eq!((code, &done["stopped"]), (4, &true.into()), "{told}");
+    assert!((1..2000).contains(&moved), "{done:#}");
+    assert!(told.contains(&format!("{moved} of 2000 slots moved")) && told.contains("no slot is left open"), "{told}");
+    assert_eq!(cluster.open_slots().await.expect("a view"), []);
+    let rest = ballast.json(0, &reshard("2000-3999")[..reshard("2000-3999").len() - 2]).await;
+    assert_eq!(rest["slots_moved"].as_u64(), Some(2000 - moved), "the same command goes on");
+    assert_eq!((owned().await - had, keys(&cluster).await), (4000, filled));
+}
+
+async fn until_open(child: &mut tokio::process::Child, cluster: &LocalCluster) {
+    eventually("a slot is open", PATIENCE, async || {
+        assert!(child.try_wait().expect("a process").is_none(), "it ended before a slot was seen open");
+        (!cluster.open_slots().await.ok()?.is_empty()).then_some(())
+    })
+    .await;
+}
+
+fn pid_of(child: &tokio::process::Child) -> i32 {
+    i32::try_from(child.id().expect("it was not waited for")).expect("a process id")
+}
+
+fn signal(child: &tokio::process::Child, signal: Signal) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid_of(child)), signal).expect("sent");
+}
+
+/// The letter that the system has for what a process is at: T when it was stopped.
+fn state_of(child: &tokio::process::Child) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid_of(child))).expect("it lives");
+    stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next()).expect("a state")
+}
+
+/// Its exit code, its document, and what it told.
+async fn end_of(child: tokio::process::Child) -> (i32, Value, String) {
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("it ends in time");
+    let Output { status, stdout, stderr } = output.expect("it was our child");
+    let told = String::from_utf8(stderr).expect("Unicode");
+    let document = serde_json::from_slice(&stdout).unwrap_or_else(|error| panic!("{error}: {told}"));
+    (status.code().expect("no signal"), document, told)
 }
 
 #[tokio::test]
@@ -319,7 +401,7 @@ async fn run_serves_its_status_and_ends_in_order() {
     assert!(shown.out.contains("dry-run") && shown.out.contains("last cycle"), "{}", shown.out);
 
     let pid = i32::try_from(daemon.id().expect("it runs")).expect("a process id");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).expect("sent");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM).expect("sent");
     let status = tokio::time::timeout(PATIENCE, daemon.wait()).await.expect("it ends in time").expect("it ended");
     assert_eq!(status.code(), Some(0));
 }

@@ -147,6 +147,102 @@ async fn a_pause_stops_the_moves_and_outlives_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moves_can_be_watched_cancelled_paused_and_resumed() {
+    let _turn = turn().await;
+    let cluster = uneven().await;
+    let (client, keys) = filled(&cluster, 5_000).await;
+    let settings = Settings { protocol: "classic", pace: "gentle", ..Settings::default() };
+    let home = Home::new(cluster.addresses()[0].clone(), &settings);
+    let daemon = home.start().await;
+    let (running, moving) = daemon
+        .until("some keys have moved", |status| {
+            let running = status["migrations"].as_array()?.first()?.clone();
+            let moving = status["moving"].clone();
+            (moving["keys_moved"].as_u64() > Some(50)).then_some((running, moving))
+        })
+        .await;
+    assert_eq!((running["protocol"].as_str(), running["finished"].as_bool()), (Some("classic"), Some(false)));
+    assert!(running["step"].as_str().is_some_and(|step| !step.is_empty()), "{running:#}");
+    let who = running["began_by"].as_str().unwrap_or_default();
+    assert!(who.starts_with("daemon test, policy slots, cycle "), "{running:#}");
+    assert!(moving["total"]["slots"].as_u64() > Some(8000) && moving["total"]["keys"].as_u64() > Some(1000));
+    assert!(moving["bytes_moved"].as_u64() > Some(0), "{moving:#}");
+    let shown = daemon.ballast(&["status"]);
+    assert!(["moving  ", " keys", "began by daemon test"].iter().all(|word| shown.contains(word)), "{shown}");
+    let (_, metrics) = daemon.get_text("/metrics").await;
+    let value = |name: &str| {
+        let line = metrics.lines().find(|line| line.starts_with(&format!("{name}{{"))).expect("exported");
+        line.rsplit(' ').next().and_then(|number| number.parse::<f64>().ok()).expect("a number")
+    };
+    assert!(value("ballast_move_keys_total") > 50.0 && value("ballast_move_bytes_total") > 0.0, "while they move");
+    assert!(value("ballast_moves_oldest_step_start_timestamp_seconds") > 1.7e9);
+    assert_eq!(value("ballast_moves_stuck"), 0.0);
+
+    let cycle = daemon.status().await["last_cycle"]["cycle"].as_u64().unwrap_or(0) + 1;
+    let said = daemon.ballast(&["cancel", "--reason", "the wrong hour"]);
+    assert!(said.contains(&format!("the moves of cycle {cycle} end at the next step")), "{said}");
+    let ended = daemon
+        .until("the cancelled cycle is over", |status| {
+            let last = &status["last_cycle"];
+            (last["cycle"] == cycle).then(|| last.clone())
+        })
+        .await;
+    assert_eq!(ended["outcome"], "incomplete", "{ended:#}");
+    let events = daemon.get("/api/v1/events").await;
+    let cancelled = events["items"].as_array().expect("a list").iter().find(|item| item["event"] == "cancelled");
+    assert_eq!(cancelled.expect("it is in the history")["why"], "the wrong hour");
+    // The next cycle plans anew.
+    until_moving(&daemon).await;
+
+    let said = daemon.ballast(&["pause", "--for", "2h", "--reason", "release"]);
+    assert!(said.starts_with("paused by ") && said.contains('@') && said.trim_end().ends_with(": release"), "{said}");
+    let paused = daemon.next_cycle().await;
+    assert_eq!((&paused["mode"], &paused["slots_moved"]), (&"paused".into(), &0.into()), "{paused:#}");
+    assert_eq!(cluster.open_slots().await.expect("all answer"), []);
+    let journal = daemon.get("/api/v1/journal?limit=1000").await;
+    let entries = journal["items"].as_array().expect("a list");
+    assert!(entries.len() >= 2 && entries.iter().all(|entry| entry["ending"].is_string()), "{journal:#}");
+    let status = daemon.status().await;
+    assert_eq!((&status["migrations"], &status["moving"]), (&Value::Array(Vec::new()), &Value::Null));
+
+    home.configure(&Settings::default());
+    daemon.ballast(&["resume"]);
+    until_even(&daemon).await;
+    daemon.stop().await;
+    let placement = find_duplicates(&client, &keys).await.expect("all answer");
+    assert_eq!(placement.single, 5_000, "{placement:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_that_is_stuck_shows_in_metrics_and_log_until_it_goes_on() {
+    let _turn = turn().await;
+    // Long enough that nobody is voted failed while one of them is frozen.
+    let cluster = start(builder().map(|builder| builder.node_timeout(Duration::from_secs(60)))).await;
+    let settings = Settings { protocol: "classic", pace: "gentle", stuck_after: "1s", ..Settings::default() };
+    let home = Home::new(cluster.addresses()[0].clone(), &settings);
+    let daemon = home.start().await;
+    let shows = async |line: &str| {
+        let (_, metrics) = daemon.get_text("/metrics").await;
+        metrics.lines().any(|candidate| candidate == line).then_some(())
+    };
+    until_moving(&daemon).await;
+    shows(r#"ballast_moves_stuck{cluster="test"} 0"#).await.expect("it goes on");
+    cluster.nodes[1].server.pause();
+    cluster.nodes[2].server.pause();
+    eventually("the step is stuck", PATIENCE, async || shows(r#"ballast_moves_stuck{cluster="test"} 1"#).await).await;
+    cluster.nodes[1].server.resume();
+    cluster.nodes[2].server.resume();
+    assert!(daemon.log_lines().iter().any(|line| {
+        line["message"].as_str().is_some_and(|message| message.starts_with("a step takes longer than it should"))
+    }));
+    eventually("it goes on", PATIENCE, async || shows(r#"ballast_moves_stuck{cluster="test"} 0"#).await).await;
+    home.configure(&Settings::default());
+    until_even(&daemon).await;
+    daemon.stop().await;
+    assert_eq!(cluster.open_slots().await.expect("all answer"), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_amid_a_rebalance_leaves_no_slot_open() {
     let _turn = turn().await;
     for protocol in ["classic", "auto"] {

@@ -8,6 +8,25 @@ use ballast::lab::{Kind, LocalCluster, servers_directory};
 use crate::daemon::child::{Home, Settings};
 use crate::support::{start, turn};
 
+#[test]
+fn alerts_fire_when_they_should_and_say_what_is_so() {
+    let promtool = servers_directory().join("prometheus/bin/promtool");
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/alerts_test.yml");
+    let tested = Command::new(&promtool).args(["test", "rules", rules]).output();
+    let tested = tested.unwrap_or_else(|error| panic!("{}: {error}: run `make servers`", promtool.display()));
+    let told = String::from_utf8_lossy(&tested.stderr) + String::from_utf8_lossy(&tested.stdout);
+    assert!(tested.status.success(), "{}: {told}", tested.status);
+    // Whatever the rules name exists: a metric that was renamed would leave an alert that never fires.
+    let names = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/alerts.yml")).expect("readable");
+    let exported = ballast::metrics::Metrics::new("test").encode();
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let named: Vec<&str> = names.split(|c| !is_name(c)).filter(|word| word.starts_with("ballast_")).collect();
+    assert!(named.len() >= 2, "{named:?}");
+    for name in named {
+        assert!(exported.lines().any(|line| line.starts_with(&format!("{name}{{"))), "no metric {name}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn promtool_finds_nothing_to_complain_about() {
     let _turn = turn().await;

@@ -38,11 +38,13 @@ pub(crate) struct Settings {
     pub(crate) pace: &'static str,
     /// Slots per cycle.
     pub(crate) moves: u32,
+    /// After which a step is stuck.
+    pub(crate) stuck_after: &'static str,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { mode: "auto", protocol: "auto", pace: "fast", moves: 16384 }
+        Self { mode: "auto", protocol: "auto", pace: "fast", moves: 16384, stuck_after: "2m" }
     }
 }
 
@@ -68,7 +70,7 @@ impl Home {
 
     /// Replaces the configuration.
     pub(crate) fn configure(&self, settings: &Settings) {
-        let Settings { mode, protocol, pace, moves } = settings;
+        let Settings { mode, protocol, pace, moves, stuck_after } = settings;
         self.write_config(&format!(
             r#"
             mode = "{mode}"
@@ -88,6 +90,7 @@ impl Home {
             [migration]
             protocol = "{protocol}"
             pace = "{pace}"
+            stuck_after = "{stuck_after}"
             [http]
             listen = "127.0.0.1:0"
             [log]
@@ -156,6 +159,15 @@ impl Daemon<'_> {
         let response = response.unwrap_or_else(|error| panic!("{path}: {error}\n{}", self.log()));
         let code = response.status().as_u16();
         (code, serde_json::from_str(&response.text().await.expect("text")).expect("a document"))
+    }
+
+    /// Runs `ballast` with these words against this daemon; what it says.
+    pub(crate) fn ballast(&self, words: &[&str]) -> String {
+        let ran = Command::new(env!("CARGO_BIN_EXE_ballast")).args(words).args(["--url", &self.base]).output();
+        let ran = ran.expect("it starts");
+        let told = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{words:?}: {}: {told}\n{}", ran.status, self.log());
+        String::from_utf8(ran.stdout).expect("Unicode")
     }
 
     pub(crate) async fn status(&self) -> Value {
