@@ -165,7 +165,8 @@ async fn one(
     left: &mut Vec<Refusal>,
 ) -> anyhow::Result<Step> {
     let audit = match &repair {
-        Repair::Unhide { .. } => Audit::Everything,
+        // Who inherits a slot depends on who holds keys of those that nobody owns.
+        Repair::Unhide { .. } | Repair::Assign { .. } => Audit::Everything,
         _ => Audit::Slots(repair.slots()),
     };
     let evidence = look(connection, audit).await?;
