@@ -138,13 +138,13 @@ async fn look(connection: &Connection, audit: Audit) -> anyhow::Result<Evidence>
 /// A look at everything, when gossip has settled what it settles by itself.
 async fn settled(connection: &Connection) -> anyhow::Result<Evidence> {
     let deadline = Instant::now() + GOSSIP;
+    // A disagreement that no claim stands behind is not waited for: of a slot that nobody owns, gossip has no news.
     let passing = |finding: &Finding| {
         matches!(
             finding,
             Finding::Contested { .. }
                 | Finding::Seen(
-                    Problem::Disagreement { .. }
-                        | Problem::EpochCollision { .. }
+                    Problem::EpochCollision { .. }
                         | Problem::UnknownNode { .. }
                         | Problem::NodeSuspected { failed: false, .. }
                 )

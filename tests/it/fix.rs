@@ -165,7 +165,7 @@ async fn every_shape_is_mended(kind: Kind) {
     flag(a, 4, "STABLE", None).await;
     say(a, (0..700).fold(Command::new("SADD").arg(&set), |command, n| command.arg(n))).await;
     flag(a, 4, "MIGRATING", Some(b)).await;
-    migrate(a, b, &[set.clone()], "COPY").await;
+    migrate(a, b, std::slice::from_ref(&set), "COPY").await;
     // The target lost its flag.
     scene.half_move(a, b, 5).await;
     flag(b, 5, "STABLE", None).await;
