@@ -9,7 +9,7 @@ use crate::cluster::question::{AtomicProtocol, ClusterNodes};
 use crate::cluster::{Command, Lane, Reply, ask};
 use crate::examine::{Audit, Evidence, Party, listen};
 use crate::migration::{self, Adoption, Context, Double, Ends};
-use crate::model::{Address, NodeId, NodeRecord, OpenDirection, SlotId, SlotSet};
+use crate::model::{Address, NodeRecord, SlotId, SlotSet};
 use crate::telemetry::chain;
 
 /// What a repair came to.
@@ -62,6 +62,13 @@ pub async fn perform(repair: &Repair, evidence: &Evidence, context: &Context) ->
         }
         Repair::Finish { slots, source, target } => {
             listen_again(target, source, slots, evidence, context).await?;
+            // Others that import the slots are not in the way while their flags name the source; their keys come home later.
+            for third in evidence.primaries().filter(|node| ![&source.id, &target.id].contains(&&node.itself().id)) {
+                let itself = third.itself();
+                let imports = |slot: &SlotId| itself.open.iter().any(|open| open.slot == *slot);
+                let imported: Vec<SlotId> = slots.iter().filter(imports).collect();
+                migration::import_from(&itself.address, &imported, &source.id, context).await?;
+            }
             let adoption = adoption(slots, source, target, evidence)?;
             let adopted =
                 migration::adopt(&adoption, &seeds(evidence), context).await.map_err(|error| chain(&error))?;
@@ -130,18 +137,11 @@ fn ends(stray: &Party, owner: &Party, evidence: &Evidence) -> Result<Ends, Strin
 }
 
 fn adoption(slots: &SlotSet, source: &Party, target: &Party, evidence: &Evidence) -> Result<Adoption, String> {
-    let named = |party: &Party| -> Vec<NodeId> {
-        let open = evidence.nodes.get(&party.id).map(|node| &node.itself().open).into_iter().flatten();
-        let named = open.filter(|open| slots.contains(open.slot)).map(|open| match &open.direction {
-            OpenDirection::Importing(other) | OpenDirection::Migrating(other) => other.clone(),
-        });
-        named.collect()
-    };
     Ok(Adoption {
         source: source.id.clone(),
         target: target.id.clone(),
-        source_shard: evidence.shard(&source.id).into_iter().chain(named(target)).collect(),
-        target_shard: evidence.shard(&target.id).into_iter().chain(named(source)).collect(),
+        source_shard: evidence.shard(&source.id),
+        target_shard: evidence.shard(&target.id),
         slots: slots.clone(),
         ends: ends(target, source, evidence)?,
     })

@@ -261,15 +261,16 @@ fn mend_open_slots(evidence: &Evidence, prescription: &mut Prescription) {
         }
     }
     let set = |slots: Vec<SlotId>| slots.into_iter().collect::<SlotSet>();
-    prescription.repairs.extend(finish.into_iter().map(|((source, target), slots)| Repair::Finish {
-        slots: set(slots),
-        source,
-        target,
-    }));
+    // A stale flag of somebody else's would hold up the moves.
     prescription.repairs.extend(close.into_iter().map(|((node, reason), slots)| Repair::Close {
         slots: set(slots),
         node,
         reason,
+    }));
+    prescription.repairs.extend(finish.into_iter().map(|((source, target), slots)| Repair::Finish {
+        slots: set(slots),
+        source,
+        target,
     }));
     prescription.repairs.extend(home.into_iter().map(|((from, to), slots)| Repair::BringHome {
         slots: set(slots),
