@@ -261,21 +261,22 @@ fn mend_open_slots(evidence: &Evidence, prescription: &mut Prescription) {
         }
     }
     let set = |slots: Vec<SlotId>| slots.into_iter().collect::<SlotSet>();
-    // A stale flag of somebody else's would hold up the moves.
+    // Moves come last: a stale flag of somebody else's would hold them up, and a node that missed a failover while it imported
+    // answers CLUSTERDOWN until that slot is mended.
     prescription.repairs.extend(close.into_iter().map(|((node, reason), slots)| Repair::Close {
         slots: set(slots),
         node,
         reason,
     }));
-    prescription.repairs.extend(finish.into_iter().map(|((source, target), slots)| Repair::Finish {
-        slots: set(slots),
-        source,
-        target,
-    }));
     prescription.repairs.extend(home.into_iter().map(|((from, to), slots)| Repair::BringHome {
         slots: set(slots),
         from,
         to,
+    }));
+    prescription.repairs.extend(finish.into_iter().map(|((source, target), slots)| Repair::Finish {
+        slots: set(slots),
+        source,
+        target,
     }));
 }
 
