@@ -4,11 +4,11 @@
 //! are equal the target's is dropped beforehand (`home`), and what is left is settled as a move of our own, with copies
 //! that are suspect.
 
+use super::Context;
 use super::home::{self, Double, Ends};
 use super::journal::{Intent, JournalError};
 use super::progress::Weights;
 use super::settle::{finish_if_settled, settle};
-use super::{Context, wording};
 use crate::clock::now_ms;
 use crate::model::{Address, NodeId, Protocol, SlotId, SlotSet};
 
@@ -19,9 +19,9 @@ pub struct Adoption {
     pub source: NodeId,
     /// Who gets them.
     pub target: NodeId,
-    /// The source, its replicas, and whomever the target's flags name.
+    /// The source and its replicas.
     pub source_shard: Vec<NodeId>,
-    /// The target, its replicas, and whomever the source's flags name.
+    /// The target and its replicas: the source's flags name one of them.
     pub target_shard: Vec<NodeId>,
     /// Which slots.
     pub slots: SlotSet,
@@ -49,9 +49,8 @@ pub struct Adopted {
 pub async fn adopt(adoption: &Adoption, addresses: &[Address], context: &Context) -> Result<Adopted, JournalError> {
     let mut adopted = Adopted::default();
     let all: Vec<SlotId> = adoption.slots.iter().collect();
-    let flags: Vec<_> = all.iter().map(|slot| wording::importing(*slot, &adoption.source)).collect();
     let cleared = async {
-        home::setslot(&*context.cluster, &adoption.ends.stray, &flags).await?;
+        home::import_from(&adoption.ends.stray, &all, &adoption.source, context).await?;
         home::drop_equal_copies(&adoption.ends, &all, context).await
     };
     match cleared.await {

@@ -76,8 +76,7 @@ pub async fn bring_home(
     context: &Context,
 ) -> Result<Homecoming, String> {
     let cluster = &*context.cluster;
-    let flags: Vec<Command> = slots.iter().map(|slot| wording::importing(*slot, &ends.owner_id)).collect();
-    setslot(cluster, &ends.stray, &flags).await?;
+    import_from(&ends.stray, slots, &ends.owner_id, context).await?;
     let mut came = Homecoming::default();
     let mut outcome = Ok(());
     'slots: for slot in slots {
@@ -239,7 +238,7 @@ async fn question<Q: crate::cluster::Question>(
 ///
 /// # Errors
 /// The first refusal, in words.
-pub(super) async fn setslot(cluster: &dyn Cluster, node: &Address, commands: &[Command]) -> Result<(), String> {
+async fn setslot(cluster: &dyn Cluster, node: &Address, commands: &[Command]) -> Result<(), String> {
     if commands.is_empty() {
         return Ok(());
     }
@@ -267,6 +266,15 @@ pub async fn close(node: &Address, slots: &[SlotId], context: &Context) -> Resul
     setslot(&*context.cluster, node, &commands).await
 }
 
+/// Sets `slots` importing on a node, from `source`.
+///
+/// # Errors
+/// The first refusal, in words.
+pub async fn import_from(node: &Address, slots: &[SlotId], source: &NodeId, context: &Context) -> Result<(), String> {
+    let commands: Vec<Command> = slots.iter().map(|slot| wording::importing(*slot, source)).collect();
+    setslot(&*context.cluster, node, &commands).await
+}
+
 /// Finds out which of `slots` hold keys on a node that hides those of slots that it neither owns nor imports (Redis from
 /// 8.4 on): all are set importing from `other` for a moment, and those with keys stay so.
 ///
@@ -275,8 +283,7 @@ pub async fn close(node: &Address, slots: &[SlotId], context: &Context) -> Resul
 pub async fn unhide(node: &Address, slots: &[SlotId], other: &NodeId, context: &Context) -> Result<usize, String> {
     let mut found = 0;
     for part in slots.chunks(SLOTS_AT_ONCE) {
-        let flags: Vec<Command> = part.iter().map(|slot| wording::importing(*slot, other)).collect();
-        setslot(&*context.cluster, node, &flags).await?;
+        import_from(node, part, other, context).await?;
         let counted = CountKeysInSlots { slots: part.iter().copied().collect(), db: 0 };
         let counts = question(&*context.cluster, node, &counted).await?;
         let empty: Vec<SlotId> = counts.iter().filter(|(_, keys)| *keys == 0).map(|(slot, _)| *slot).collect();

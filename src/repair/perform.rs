@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::Repair;
-use crate::cluster::question::AtomicProtocol;
-use crate::cluster::{Command, Lane, Reply};
+use crate::cluster::question::{AtomicProtocol, ClusterNodes};
+use crate::cluster::{Command, Lane, Reply, ask};
 use crate::examine::{Audit, Evidence, Party, listen};
 use crate::migration::{self, Adoption, Context, Double, Ends};
-use crate::model::{Address, NodeId, OpenDirection, SlotId, SlotSet};
+use crate::model::{Address, NodeRecord, SlotId, SlotSet};
 use crate::telemetry::chain;
 
 /// What a repair came to.
@@ -61,6 +61,14 @@ pub async fn perform(repair: &Repair, evidence: &Evidence, context: &Context) ->
             performed.done = format!("{} flags cleared", slots.len());
         }
         Repair::Finish { slots, source, target } => {
+            listen_again(target, source, slots, evidence, context).await?;
+            // Others that import the slots are not in the way while their flags name the source; their keys come home later.
+            for third in evidence.primaries().filter(|node| ![&source.id, &target.id].contains(&&node.itself().id)) {
+                let itself = third.itself();
+                let imports = |slot: &SlotId| itself.open.iter().any(|open| open.slot == *slot);
+                let imported: Vec<SlotId> = slots.iter().filter(imports).collect();
+                migration::import_from(&itself.address, &imported, &source.id, context).await?;
+            }
             let adoption = adoption(slots, source, target, evidence)?;
             let adopted =
                 migration::adopt(&adoption, &seeds(evidence), context).await.map_err(|error| chain(&error))?;
@@ -87,6 +95,7 @@ pub async fn perform(repair: &Repair, evidence: &Evidence, context: &Context) ->
         Repair::BringHome { slots, from, to } => {
             let open = evidence.nodes.get(&from.id).map(|node| &node.itself().open);
             let flagged: Vec<SlotId> = open.into_iter().flatten().map(|open| open.slot).collect();
+            listen_again(from, to, slots, evidence, context).await?;
             let slots: Vec<SlotId> = slots.iter().collect();
             let came = migration::bring_home(&ends(from, to, evidence)?, &slots, &flagged, context).await?;
             performed.done = format!("{} keys moved to {to}, {} equal copies dropped", came.moved, came.dropped);
@@ -128,18 +137,11 @@ fn ends(stray: &Party, owner: &Party, evidence: &Evidence) -> Result<Ends, Strin
 }
 
 fn adoption(slots: &SlotSet, source: &Party, target: &Party, evidence: &Evidence) -> Result<Adoption, String> {
-    let named = |party: &Party| -> Vec<NodeId> {
-        let open = evidence.nodes.get(&party.id).map(|node| &node.itself().open).into_iter().flatten();
-        let named = open.filter(|open| slots.contains(open.slot)).map(|open| match &open.direction {
-            OpenDirection::Importing(other) | OpenDirection::Migrating(other) => other.clone(),
-        });
-        named.collect()
-    };
     Ok(Adoption {
         source: source.id.clone(),
         target: target.id.clone(),
-        source_shard: evidence.shard(&source.id).into_iter().chain(named(target)).collect(),
-        target_shard: evidence.shard(&target.id).into_iter().chain(named(source)).collect(),
+        source_shard: evidence.shard(&source.id),
+        target_shard: evidence.shard(&target.id),
         slots: slots.clone(),
         ends: ends(target, source, evidence)?,
     })
@@ -160,6 +162,42 @@ async fn give(slots: &SlotSet, node: &Party, evidence: &Evidence, context: &Cont
     commands.push(with("CLUSTER ADDSLOTS", &all));
     commands.push(Command::new("CLUSTER BUMPEPOCH"));
     say(address(node)?, &commands, context).await.map(drop)
+}
+
+/// Makes an importing node learn who owns `slots`. Redis does not change the owner of a slot that is importing: after a
+/// failover of the source the target knows none, and says CLUSTERDOWN to everybody, us included. Closed, it hears of it.
+async fn listen_again(
+    node: &Party,
+    owner: &Party,
+    slots: &SlotSet,
+    evidence: &Evidence,
+    context: &Context,
+) -> Result<(), String> {
+    let story = evidence.nodes.get(&node.id).map(|node| &node.view.story).ok_or("it does not answer")?;
+    let knows = |records: &[NodeRecord], slot: SlotId| {
+        records.iter().any(|record| record.id == owner.id && record.slots.contains(slot))
+    };
+    let deaf: Vec<SlotId> = slots.iter().filter(|slot| !knows(story, *slot)).collect();
+    if deaf.is_empty() {
+        return Ok(());
+    }
+    let address = address(node)?;
+    migration::close(address, &deaf, context).await?;
+    let deadline = Instant::now() + CONVERGENCE;
+    loop {
+        let records = ask(&*context.cluster, address, &ClusterNodes::of(address), PATIENCE).await;
+        let records = records.map_err(|error| chain(&error))?;
+        let info = say(address, &[Command::new("CLUSTER INFO")], context).await?.pop().unwrap_or(Reply::Nil);
+        let serves = info.text().is_ok_and(|text| text.contains("cluster_state:ok"));
+        let missing = deaf.iter().find(|slot| !knows(&records, **slot));
+        match missing {
+            None if serves => return Ok(()),
+            _ if Instant::now() >= deadline => {
+                return Err(format!("{node} did not learn within {} s that {owner} owns slots", CONVERGENCE.as_secs()));
+            }
+            _ => sleep(PAUSE).await,
+        }
+    }
 }
 
 /// Waits until all agree about `slots`, and nothing is contested.

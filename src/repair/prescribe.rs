@@ -41,6 +41,11 @@ pub fn prescribe(evidence: &Evidence, assigned: &Assignments) -> Prescription {
     assign(evidence, assigned, &mut prescription);
     mend_open_slots(evidence, &mut prescription);
     bring_strays_home(evidence, &mut prescription);
+    if !uncovered(evidence).is_empty() {
+        // Servers serve no key at all while a slot has no owner, unless they are told to: keys travel when all have one.
+        let travels = |repair: &Repair| matches!(repair, Repair::Finish { .. } | Repair::BringHome { .. });
+        prescription.repairs.retain(|repair| !travels(repair));
+    }
     prescription
 }
 
@@ -122,14 +127,19 @@ fn raise_epochs(evidence: &Evidence, prescription: &mut Prescription) {
 }
 
 /// Slots that nobody owns.
-fn assign(evidence: &Evidence, assigned: &Assignments, prescription: &mut Prescription) {
-    let uncovered = evidence.topology.problems.iter().find_map(|problem| match problem {
+fn uncovered(evidence: &Evidence) -> SlotSet {
+    let problems = evidence.topology.problems.iter();
+    let mut uncovered = problems.filter_map(|problem| match problem {
         Problem::SlotsUncovered { slots } => Some(slots.clone()),
         _ => None,
     });
+    uncovered.next().unwrap_or_default()
+}
+
+fn assign(evidence: &Evidence, assigned: &Assignments, prescription: &mut Prescription) {
     let mut given: BTreeMap<(Party, String), Vec<SlotId>> = BTreeMap::new();
     let mut refused: BTreeMap<String, Vec<SlotId>> = BTreeMap::new();
-    for slot in &uncovered.unwrap_or_default() {
+    for slot in &uncovered(evidence) {
         match heir(evidence, assigned, slot) {
             Ok((node, reason)) => given.entry((evidence.party(&node), reason)).or_default().push(slot),
             Err(reason) => refused.entry(reason).or_default().push(slot),
@@ -187,10 +197,10 @@ fn heir_of_nothing(evidence: &Evidence, slot: SlotId) -> (NodeId, String) {
             "a migrating flag tells that it owned them, and nobody holds keys of them".to_owned(),
         );
     }
-    if let Claim::Nobody { believed: Some(former) } = evidence.claim(slot) {
-        if evidence.nodes.get(&former).is_some_and(Testimony::is_primary) {
-            return (former, "others take it for the owner, and nobody holds keys of them".to_owned());
-        }
+    if let Claim::Nobody { believed: Some(former) } = evidence.claim(slot)
+        && evidence.nodes.get(&former).is_some_and(Testimony::is_primary)
+    {
+        return (former, "others take it for the owner, and nobody holds keys of them".to_owned());
     }
     let fewest = evidence.primaries().filter(|node| evidence.is_well(&node.itself().id));
     let fewest = fewest.min_by_key(|node| node.itself().slots.len()).or(evidence.primaries().next());
@@ -251,11 +261,8 @@ fn mend_open_slots(evidence: &Evidence, prescription: &mut Prescription) {
         }
     }
     let set = |slots: Vec<SlotId>| slots.into_iter().collect::<SlotSet>();
-    prescription.repairs.extend(finish.into_iter().map(|((source, target), slots)| Repair::Finish {
-        slots: set(slots),
-        source,
-        target,
-    }));
+    // Moves come last: a stale flag of somebody else's would hold them up, and a node that missed a failover while it imported
+    // answers CLUSTERDOWN until that slot is mended.
     prescription.repairs.extend(close.into_iter().map(|((node, reason), slots)| Repair::Close {
         slots: set(slots),
         node,
@@ -265,6 +272,11 @@ fn mend_open_slots(evidence: &Evidence, prescription: &mut Prescription) {
         slots: set(slots),
         from,
         to,
+    }));
+    prescription.repairs.extend(finish.into_iter().map(|((source, target), slots)| Repair::Finish {
+        slots: set(slots),
+        source,
+        target,
     }));
 }
 

@@ -92,3 +92,11 @@ fn somebody_at_work_shows_by_flags_that_change_or_keys_that_travel() {
     assert!(at_work(&with(3, 9), &with(5, 7)).is_some_and(|sign| sign.contains("keys of slot 7")));
     assert!(at_work(&with(3, 9), &Stage::new().evidence()).is_some_and(|sign| sign.contains("came or went")));
 }
+
+#[test]
+fn what_holds_up_a_move_is_mended_before_it() {
+    let stage = Stage::new().open('a', 7, to('b')).open('b', 7, from('a')).open('b', 8, from('a')).holds('b', 8, 2);
+    let plan = plan(stage.open('c', 9, from('a')));
+    let verbs: Vec<&str> = plan.iter().filter_map(|repair| repair.split(' ').next()).collect();
+    assert_eq!(verbs, ["close", "bring", "finish"], "{plan:?}");
+}
