@@ -209,6 +209,7 @@ fn keys_and_bytes_are_counted_while_they_move_and_once_only() {
         // The estimate was a little high; a counter does not go back.
         bytes: 2_200,
         duration_ms: 5,
+        pace: crate::model::PaceReport::default(),
     }];
     metrics.observe(&Notice::Cycle { report: Arc::new(over), snapshot: None });
     metrics.observe(&Notice::Moving { migrations: Vec::new(), overall: None, stuck: false });

@@ -82,6 +82,8 @@ pub(super) struct Classic {
     retracted: Vec<(SlotId, String)>,
     /// The weighing of the window's slots, while it lasts.
     weighing: Option<Weighing>,
+    /// Keys that the target had evicted when we began.
+    evicted: Option<u64>,
     allowance: Allowance,
     round: Round,
     /// What the calls under way in `Transfer` were about, in order.
@@ -135,6 +137,7 @@ impl Classic {
             window: Vec::new(),
             retracted: Vec::new(),
             weighing: None,
+            evicted: None,
             allowance: Allowance { round: Duration::ZERO, call: Duration::MAX, duty: 1.0 },
             round: Round::new(),
             sent: Vec::new(),
@@ -224,11 +227,12 @@ impl Classic {
         let each = |slots: &[SlotId], word: &dyn Fn(SlotId) -> Command| slots.iter().map(|slot| word(*slot)).collect();
         Next::Calls(match self.phase {
             Phase::Vacancy => {
-                let count = |node: &Address| {
-                    let commands = wording::count_keys(&slots, self.job.route.databases);
-                    call(node, Lane::Control, commands, QUESTION_PATIENCE)
-                };
-                vec![count(&target.address), count(&source.address)]
+                let count = || wording::count_keys(&slots, self.job.route.databases);
+                let at_target = std::iter::once(wording::stats()).chain(count()).collect();
+                vec![
+                    call(&target.address, Lane::Control, at_target, QUESTION_PATIENCE),
+                    call(&source.address, Lane::Control, count(), QUESTION_PATIENCE),
+                ]
             }
             Phase::Weigh => {
                 let commands = self.weighing.as_mut().and_then(Weighing::commands).unwrap_or_default();
@@ -435,7 +439,14 @@ impl Classic {
             counts.map_err(|error| format!("it did not count its keys: {error}"))
         };
         let mut results = results.into_iter();
-        let (strays, own) = match (read(results.next()), read(results.next())) {
+        let mut at_target = results.next();
+        if let Some(Ok(replies)) = &mut at_target
+            && !replies.is_empty()
+            && let Some(objection) = self.evicts(replies.remove(0))
+        {
+            return self.give_back(&objection);
+        }
+        let (strays, own) = match (read(at_target), read(results.next())) {
             (Ok(strays), Ok(own)) => (strays, own),
             (Err(reason), _) => return self.give_back(&format!("the target: {reason}")),
             (_, Err(reason)) => return self.give_back(&format!("the source: {reason}")),
@@ -460,6 +471,16 @@ impl Classic {
         self.weighed();
     }
 
+    /// Why nothing more may go to a target, if it has evicted keys since we began: it makes room for ours by dropping others.
+    fn evicts(&mut self, stats: Reply) -> Option<String> {
+        // A server that does not say has to be trusted: managed ones may refuse INFO.
+        let evicted = wording::evicted_keys(stats)?;
+        let before = *self.evicted.get_or_insert(evicted);
+        (evicted > before).then(|| {
+            format!("the target evicted {} keys since slots began to move: it has no room for more", evicted - before)
+        })
+    }
+
     /// Nothing has happened to the slots in hand, and nothing will.
     fn give_back(&mut self, reason: &str) {
         let left = self.window.drain(..).map(|open| open.slot).chain(self.waiting.drain(..));
@@ -470,7 +491,7 @@ impl Classic {
     fn hear_weights(&mut self, replies: Vec<Reply>, took: Duration) {
         self.rest = self.allowance.rest_after(took);
         if let Some(weighing) = &mut self.weighing {
-            weighing.hear(replies, &self.round, self.allowance.call);
+            weighing.hear(replies, self.allowance.call);
         }
         self.weighed();
     }
@@ -481,7 +502,7 @@ impl Classic {
             return;
         }
         let Some(weighing) = self.weighing.take() else { return };
-        let weights = weighing.found(&self.round, self.allowance.call);
+        let weights = weighing.found(self.allowance.call);
         for open in &mut self.window {
             open.listed = !weights.partly.contains(&open.slot);
         }

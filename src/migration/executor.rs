@@ -31,6 +31,9 @@ use crate::model::{Address, MigrationReport, NodeId, PaceReport, SlotId, SlotSet
 /// A key whose size nobody knows is taken for one of so many bytes.
 const COMMON_KEY_BYTES: u64 = 200;
 
+/// Atomic migrations of a pair are never further apart, however little is borne: a stop waits for a rest, too.
+const MOST_REST: Duration = Duration::from_secs(2);
+
 /// Carries out an approved plan, and reports on each migration in the order in which they ended.
 ///
 /// Stops starting migrations when one ends in doubt, when the journal fails, or when asked to stop or, for as long as it
@@ -79,7 +82,7 @@ async fn carry_out_all(
     loop {
         match context.stop.wish() {
             // However long it lasts: each migration looks at both ends anew before it begins.
-            Wish::Hold if running.is_empty() && schedule.has_waiting() => {
+            Wish::Hold if running.is_empty() && schedule.is_waiting() => {
                 context.stop.gate().await;
                 continue;
             }
@@ -115,7 +118,7 @@ async fn carry_out_all(
 fn rest_after(migration: &Migration, report: &MigrationReport, governor: &Governor) -> Option<Duration> {
     migration.atomic?;
     let busy = Duration::from_millis(report.duration_ms);
-    let rest = governor.allowance().rest_after(busy).max(governor.take(report.bytes));
+    let rest = governor.allowance().rest_after(busy).min(MOST_REST).max(governor.take(report.bytes));
     (!rest.is_zero()).then_some(rest)
 }
 

@@ -125,11 +125,6 @@ impl Schedule {
         self.running.retain(|running| running != migration);
     }
 
-    /// Whether some have not begun.
-    pub(super) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
     /// Takes back what is left of a migration that was held; it is the next of its kind.
     pub(super) fn put_back(&mut self, migration: Migration, cargo: impl Fn(SlotId) -> Cargo) {
         let Migration { source, target, slots, atomic } = migration;

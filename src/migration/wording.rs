@@ -1,5 +1,6 @@
 //! The commands of a migration, word for word, and what servers' refusals mean.
 
+use crate::cluster::question::ServerInfo;
 use crate::cluster::{Command, Reply, ReplyError, ServerError};
 use crate::model::{Address, NodeId, SlotId};
 
@@ -93,6 +94,15 @@ pub(super) fn read_key_counts_by_database(
 
 pub(super) fn memory_usage(key: Vec<u8>, samples: u32) -> Command {
     Command::new("MEMORY USAGE").bytes(key).arg("SAMPLES").arg(samples)
+}
+
+pub(super) fn stats() -> Command {
+    Command::new("INFO stats")
+}
+
+/// Reads the reply to [`stats`]: keys evicted since the server's start.
+pub(super) fn evicted_keys(reply: Reply) -> Option<u64> {
+    ServerInfo::parse(&reply.text().ok()?).number("evicted_keys")
 }
 
 /// The command that counts the members of a key of this type. Of a type that has none (a module's), the key itself.

@@ -585,3 +585,26 @@ async fn a_target_that_fills_up_half_way_through_a_slot_loses_no_key() {
         assert_eq!(scene.slots_of(1).await.iter().filter(|slot| slots.contains(*slot)).count(), 1, "{kind}");
     }
 }
+
+#[tokio::test]
+async fn a_move_stops_when_the_target_evicts_keys_to_make_room() {
+    let _turn = turn().await;
+    let cluster = start(LocalCluster::of(Kind::Redis70)).await;
+    let scene = Scene::new(&cluster, ProtocolChoice::Classic).await;
+    let slots: SlotSet = scene.slots_of(0).await.iter().take(200).collect();
+    let mut names = Names::of(&slots);
+    let value = "x".repeat(20_000);
+    let sets: Vec<Command> = (0..600).map(|_| Command::new("SET").bytes(names.name(b"large")).arg(&value)).collect();
+    let link = link_to(&cluster.nodes[0], 0).await;
+    link.call(&sets, PATIENCE).await.expect("replies");
+    let target = &cluster.nodes[1].server;
+    target.call(Command::new("CONFIG SET maxmemory 6mb maxmemory-policy allkeys-lru")).await.expect("set");
+
+    let report = scene.migrate(1, &slots).await;
+    let stats = target.text(Command::new("INFO stats")).await.expect("a text");
+    let evicted = stats.lines().find_map(|line| line.strip_prefix("evicted_keys:")?.trim().parse::<u64>().ok());
+    let evicted = evicted.expect("a number");
+    assert!(report.stayed.len() > 100, "{} slots were moved over {evicted} evicted keys", report.moved.len());
+    assert!(report.stayed.iter().any(|(_, reason)| reason.contains("evict")), "{:?}", report.stayed);
+    assert!(evicted < 100, "{evicted} keys were lost");
+}

@@ -1,12 +1,14 @@
 //! The migration engine on real servers: every kind, both protocols, under writes, cut short at any moment.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ballast::cluster::{Command, Reply};
+use ballast::guard::ApprovedPlan;
 use ballast::lab::{Kind, LocalCluster, ServerSettings};
 use ballast::migration::{self, Context, ProtocolChoice, Settings};
-use ballast::model::{SlotId, SlotSet};
+use ballast::model::{SlotId, SlotSet, Snapshot};
 
 use crate::scene::Scene;
 use crate::support::{chain, turn};
@@ -57,18 +59,28 @@ async fn a_migration_cut_short_at_any_moment_is_brought_to_its_end() {
         let cluster = start(kind, 0).await;
         let scene = Scene::new(&cluster, protocol).await;
         scene.fill().await;
-        for (round, cut_after_ms) in [2, 9, 30].into_iter().enumerate() {
+        for (round, words) in [2, 9, 30].into_iter().enumerate() {
             let slots = scene.slots_of(0).await.iter().take(300).collect();
             let (plan, snapshot) = scene.plan(1, &slots).await;
-            let migration = migration::execute(plan, &snapshot, &scene.context);
-            // Dropping the future is what a kill does to it: no step is finished, nothing is tidied up.
-            let cut = tokio::time::timeout(Duration::from_millis(cut_after_ms), migration).await.is_err();
+            let cut = cut_after(words, plan, &snapshot, &scene.context).await;
             let recovery =
                 migration::recover(&cluster.addresses(), &scene.context).await.expect("the journal is readable");
             assert!(recovery.is_clear(), "{kind:?} {protocol:?} round {round}, cut: {cut}: {recovery:?}");
             assert_eq!(scene.context.journal.unfinished().expect("readable"), Vec::new());
             scene.check_settled().await;
         }
+    }
+}
+
+/// Carries a plan out until so many words were said of it, which is at every step and round, and drops it: what a kill
+/// does to it, for no step is finished and nothing is tidied up. Whether it came to that.
+async fn cut_after(words: usize, plan: ApprovedPlan, snapshot: &Snapshot, context: &Context) -> bool {
+    let (said, mut heard) = tokio::sync::watch::channel(0);
+    let progress = Arc::new(move |_| said.send_modify(|words| *words += 1));
+    let context = Context { progress, ..context.clone() };
+    tokio::select! {
+        _ = migration::execute(plan, snapshot, &context) => false,
+        _ = heard.wait_for(|said| *said >= words) => true,
     }
 }
 
@@ -85,11 +97,10 @@ async fn a_classic_migration_that_is_taken_up_again_empties_every_database() {
     let auto = Settings { protocol: ProtocolChoice::Auto, ..scene.context.settings };
     let successor = Context { settings: auto, ..scene.context.clone() };
     let mut cut = 0;
-    for cut_after_ms in [4, 8, 12, 20, 40] {
+    for words in [5, 14, 26, 40, 61] {
         let slots = scene.slots_of(0).await.iter().take(300).collect();
         let (plan, snapshot) = scene.plan(1, &slots).await;
-        let migration = migration::execute(plan, &snapshot, &scene.context);
-        drop(tokio::time::timeout(Duration::from_millis(cut_after_ms), migration).await);
+        cut_after(words, plan, &snapshot, &scene.context).await;
         cut += usize::from(!cluster.open_slots().await.expect("asked").is_empty());
         let recovery = migration::recover(&cluster.addresses(), &successor).await.expect("the journal is readable");
         assert!(recovery.is_clear(), "{recovery:?}");

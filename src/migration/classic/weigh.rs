@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::super::pace::{Round, guess};
+use super::super::pace::guess;
 use super::super::wording;
 use super::window::Key;
 use crate::cluster::{Command, Reply};
@@ -159,8 +159,9 @@ impl Weighing {
         self.sent.push(place);
     }
 
-    /// Hears the replies to [`commands`](Self::commands). `too_long` tells whether a key with this guess may not be moved.
-    pub(super) fn hear(&mut self, replies: Vec<Reply>, round: &Round, most: Duration) {
+    /// Hears the replies to [`commands`](Self::commands). A key that would take longer than `most` is too large: by the guess,
+    /// not by how long rounds took lately, for a slot must not be pinned because a machine was busy.
+    pub(super) fn hear(&mut self, replies: Vec<Reply>, most: Duration) {
         let stride = if self.databases > 1 { 2 } else { 1 };
         let replies: Vec<Reply> = replies.into_iter().skip(stride - 1).step_by(stride).collect();
         let sent = std::mem::take(&mut self.sent);
@@ -177,7 +178,7 @@ impl Weighing {
                 for (place, reply) in sent.into_iter().zip(replies) {
                     // A key that is gone has no size; one that we may not ask about is taken for a small one.
                     let bytes = reply.int().ok().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
-                    if round.time(guess(bytes)) > most {
+                    if guess(bytes) > most {
                         let place = place.clone();
                         self.heavy.push(Heavy { place, bytes, kind: String::new(), members: 0 });
                     }
@@ -230,17 +231,17 @@ impl Weighing {
     }
 
     /// What it found, once [`commands`](Self::commands) has nothing more to say.
-    pub(super) fn found(self, round: &Round, most: Duration) -> Weights {
+    pub(super) fn found(self, most: Duration) -> Weights {
         let mut heavy = self.heavy;
         heavy.sort_by_key(|heavy| heavy.bytes);
         // The largest of a slot comes last and stays.
-        let pinned = heavy.iter().map(|heavy| (heavy.place.slot, heavy.reason(round, most))).collect();
+        let pinned = heavy.iter().map(|heavy| (heavy.place.slot, heavy.reason(most))).collect();
         Weights { keys: self.measured, partly: self.partly, pinned }
     }
 }
 
 impl Heavy {
-    fn reason(&self, round: &Round, most: Duration) -> String {
+    fn reason(&self, most: Duration) -> String {
         let shown = &self.place.name[..self.place.name.len().min(SHOWN_BYTES)];
         let more = if self.place.name.len() > SHOWN_BYTES { "…" } else { "" };
         let unit = if self.kind == "string" { "bytes" } else { "members" };
@@ -251,7 +252,7 @@ impl Heavy {
             self.kind,
             self.members,
             units::size::format(self.bytes),
-            milliseconds(round.time(guess(self.bytes))),
+            milliseconds(guess(self.bytes)),
             milliseconds(most),
         )
     }
@@ -275,7 +276,6 @@ mod tests {
     fn weigh(databases: u32, hash_bytes: i64) -> Weights {
         let counts: Vec<_> = [7, 9].map(|number| (slot(number), vec![2; databases as usize])).to_vec();
         let mut weighing = Weighing::new(&counts, databases, counts.iter().map(|(slot, _)| *slot).collect(), 100);
-        let round = Round::new();
         while let Some(commands) = weighing.commands() {
             let answer = |command: &Command| {
                 let words: Vec<String> =
@@ -292,9 +292,9 @@ mod tests {
                     _ => panic!("{command}"),
                 }
             };
-            weighing.hear(commands.iter().map(answer).collect(), &round, MOST);
+            weighing.hear(commands.iter().map(answer).collect(), MOST);
         }
-        weighing.found(&round, MOST)
+        weighing.found(MOST)
     }
 
     #[test]
@@ -333,9 +333,9 @@ mod tests {
         let mut weighing = Weighing::new(&counts, 1, SlotSet::default(), 100);
         weighing.commands().expect("a list");
         let names = [&b"a"[..], b"b"].map(|name| Reply::Bytes(name.to_vec())).to_vec();
-        weighing.hear(vec![Reply::List(names)], &Round::new(), MOST);
+        weighing.hear(vec![Reply::List(names)], MOST);
         assert!(weighing.is_done());
-        let weights = weighing.found(&Round::new(), MOST);
+        let weights = weighing.found(MOST);
         assert_eq!(weights.keys[&(slot(7), 0)].iter().map(|key| key.bytes).sum::<u64>(), 200);
         assert!(weights.partly.is_empty());
     }
