@@ -209,12 +209,18 @@ fn keys_and_bytes_are_counted_while_they_move_and_once_only() {
         // The estimate was a little high; a counter does not go back.
         bytes: 2_200,
         duration_ms: 5,
-        pace: crate::model::PaceReport::default(),
+        pace: crate::model::PaceReport {
+            share: 0.5,
+            eased: [("latency".to_owned(), 7)].into(),
+            ..crate::model::PaceReport::default()
+        },
     }];
     metrics.observe(&Notice::Cycle { report: Arc::new(over), snapshot: None });
     metrics.observe(&Notice::Moving { migrations: Vec::new(), overall: None, stuck: false });
     moving(10, 90);
     let text = metrics.encode();
+    has(&text, "ballast_move_pace_ratio 0.5");
+    has(&text, "ballast_move_eased_total{reason=\"latency\"} 7");
     has(&text, "ballast_move_keys_total 310");
     has(&text, "ballast_move_bytes_total 2340");
 }

@@ -6,7 +6,7 @@ use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramVec};
 
 use super::family::Families;
 use crate::migration::{Overall, Progress};
-use crate::model::{CycleOutcome, CycleReport, MigrationReport, Protocol, RefusalCheck};
+use crate::model::{CycleOutcome, CycleReport, MigrationReport, PaceReport, Protocol, RefusalCheck};
 use crate::policy::FailureKind;
 
 /// From three nodes on one machine to a thousand across a slow network.
@@ -46,6 +46,8 @@ pub(super) struct Work {
     keys: Counter,
     bytes: Counter,
     move_duration: HistogramVec,
+    pace_share: Gauge,
+    eased: CounterVec,
     probe_duration: HistogramVec,
 }
 
@@ -119,6 +121,16 @@ impl Work {
             moves: cluster.counters_by("ballast_moves_total", "Slots to be moved that ended.", &["method", "result"]),
             keys: cluster.counter("ballast_move_keys_total", "Keys moved; those of atomic moves when they end."),
             bytes: cluster.counter("ballast_move_bytes_total", "Bytes moved, estimated."),
+            pace_share: cluster.gauge(
+                "ballast_move_pace_ratio",
+                "The part of the configured pace that was taken when slots last moved; below 1 it was eased for clients.",
+            ),
+            eased: cluster.counters(
+                "ballast_move_eased_total",
+                "Times that the pace was eased while slots moved, by what asked for it.",
+                "reason",
+                PaceReport::REASONS,
+            ),
             move_duration: cluster.histograms(
                 "ballast_move_duration_seconds",
                 "Time of a migration: one batch of slots from one primary to another.",
@@ -209,6 +221,10 @@ impl Work {
         self.moves.with_label_values(&[method, "moved"]).inc_by(migration.moved.len() as f64);
         self.moves.with_label_values(&[method, "stayed"]).inc_by(migration.stayed.len() as f64);
         self.move_duration.with_label_values(&[method]).observe(migration.duration_ms as f64 / 1e3);
+        self.pace_share.set(migration.pace.share);
+        for (reason, count) in &migration.pace.eased {
+            self.eased.with_label_values(&[reason]).inc_by(*count as f64);
+        }
     }
 
     pub(super) fn running(&self, migrations: &[Progress]) {

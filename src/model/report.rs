@@ -224,11 +224,14 @@ pub struct PaceReport {
     pub slow_probes: u64,
     /// What a probe may take, in milliseconds; absent when the pace tolerates anything.
     pub tolerated_ms: Option<f64>,
-    /// How often the pace was eased, by reason: `latency`, `replica-lag`, `bandwidth`.
+    /// How often the pace was eased, by reason: one of [`PaceReport::REASONS`].
     pub eased: BTreeMap<String, u64>,
 }
 
 impl PaceReport {
+    /// Late probes of ours, replicas that fell behind, the limit on bytes per second.
+    pub const REASONS: [&str; 3] = ["latency", "replica-lag", "bandwidth"];
+
     /// What came about since `earlier`, of the same series.
     #[must_use]
     pub fn since(mut self, earlier: &Self) -> Self {

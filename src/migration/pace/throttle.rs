@@ -15,9 +15,10 @@ use crate::model::{Address, PaceReport};
 const DECREASE: f64 = 0.9;
 /// Gained by a probe that was not: a hundredth of what a slow one costs a share in full.
 const INCREASE: f64 = 0.001;
-/// Below this, slots would stay open for longer than is good; nothing gets better by going slower still.
-const LEAST_SHARE: f64 = 1.0 / 64.0;
-/// How much a stall may count for: two hundred milliseconds of probes bring the share from all to a tenth.
+/// Below this, slots would stay open for longer than is good. A machine that is busy with other things makes probes late
+/// whatever we do; an eighth of the default pace is still about what redis-cli does.
+const LEAST_SHARE: f64 = 1.0 / 8.0;
+/// How much a stall may count for: a hundred milliseconds of probes bring the share from all to the least.
 const MOST_MISSED: u32 = 20;
 /// Replication that is this far behind takes the share to its least: a fifth of the 256 MiB at which servers, by
 /// default, throw a replica out and have it copy everything anew.
@@ -197,7 +198,7 @@ mod tests {
         assert!(settles_at(400) > 0.9, "{}", settles_at(400));
         assert!(settles_at(150) > 0.85, "{}", settles_at(150));
         assert!(settles_at(20) < 0.35, "{}", settles_at(20));
-        assert!(settles_at(5) < 0.1, "{}", settles_at(5));
+        assert!(settles_at(5) < 0.15, "{}", settles_at(5));
     }
 
     #[test]
@@ -205,7 +206,7 @@ mod tests {
         let (mut short, mut long) = (throttle(Pace::Default), throttle(Pace::Default));
         short.hear_probe(Duration::from_millis(4), EVERY);
         long.hear_probe(Duration::from_millis(100), EVERY);
-        assert!(short.share > 0.85 && long.share < 0.15, "{} {}", short.share, long.share);
+        assert!(short.share > 0.85 && long.share < 0.2, "{} {}", short.share, long.share);
         long.hear_probe(Duration::from_secs(3600), EVERY);
         assert!(long.share >= LEAST_SHARE);
         assert_eq!(long.report().eased["latency"], 2);
