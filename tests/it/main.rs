@@ -4,6 +4,7 @@ mod cli;
 mod collector;
 mod daemon;
 mod demo;
+mod faults;
 mod imports;
 mod load;
 mod metrics;
