@@ -22,6 +22,9 @@ pub(super) enum Fate {
     Stayed(String),
     /// Take it up again.
     Resume { source: NodeId, target: NodeId, copies: Copies },
+    /// The source failed over, and the target cannot hear so while it imports the slot: it has to be told. Its keys stay
+    /// where they are.
+    Rebind { owner: NodeId, target: NodeId },
     /// Nothing safe can be done now, and why.
     Hold(String),
 }
@@ -99,12 +102,17 @@ impl Scene<'_> {
         }
         self.primary_of(&self.intent.source_shard, "source")?;
         let target = self.primary_of(&self.intent.target_shard, "target")?;
+        let itself = target.itself().expect("a view was chosen by its own line");
         let believed = target.nodes.iter().find(|node| node.slots.contains(slot));
         if believed.is_none_or(|believed| believed.id != owner.id) {
+            // While Redis imports a slot, it hears of no new owner: after a failover of the source, of none at all.
+            let deaf = copies == Copies::Suspect && itself.open.iter().any(|open| open.slot == slot);
+            if deaf {
+                return Ok(Fate::Rebind { owner: owner.id.clone(), target: itself.id.clone() });
+            }
             return Err("the target does not see its owner as its owner yet".to_owned());
         }
-        let target = target.itself().expect("a view was chosen by its own line").id.clone();
-        Ok(Fate::Resume { source: owner.id.clone(), target, copies })
+        Ok(Fate::Resume { source: owner.id.clone(), target: itself.id.clone(), copies })
     }
 
     /// The primary that claims `slot`, if it is the only one.
@@ -279,6 +287,17 @@ mod tests {
         let mut back_in_power = view('a', "7", &[]);
         back_in_power.nodes[0].config_epoch = 9;
         assert_eq!(fate_of(&[back_in_power, target('b', 'a', &[])]), resume('a', 'b', Copies::Suspect));
+    }
+
+    #[test]
+    fn a_target_that_imports_cannot_hear_that_the_source_failed_over() {
+        let rebind = Fate::Rebind { owner: id('c'), target: id('b') };
+        let source = view('c', "7", &[]);
+        assert_eq!(fate_of(&[source.clone(), target('b', 'a', &[from('a')])]), rebind, "it believes in the old one");
+        assert_eq!(fate_of(&[source.clone(), view('b', "", &[from('a')])]), rebind, "it has seen the old one demoted");
+        assert!(matches!(fate_of(&[source, target('b', 'a', &[])]), Fate::Hold(_)), "it will hear of it");
+        let same_reign = view('a', "7", &[to('b')]);
+        assert!(matches!(fate_of(&[same_reign, target('b', 'e', &[from('a')])]), Fate::Hold(_)), "it knows another");
     }
 
     #[test]
