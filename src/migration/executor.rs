@@ -10,11 +10,12 @@ use tracing::{info, warn};
 
 use super::Context;
 use super::call::{Copies, Ending, QUESTION_PATIENCE};
+use super::fate;
 use super::journal::Intent;
 use super::machine::{Machine, drive};
 use super::schedule::{Migration, Schedule};
 use super::settle::{finish_if_settled, keep_reasons, settle, who_are_you};
-use super::survey::{self, Objection, Route, common_form};
+use super::survey::{self, Objection, Route, View, common_form};
 use crate::clock::now_ms;
 use crate::cluster::ask;
 use crate::cluster::capability::{Abilities, Capabilities};
@@ -69,9 +70,13 @@ async fn what_can_you(node: &Address, context: &Context) -> Option<Capabilities>
 /// Runs one migration to its end. The last part says whether others may begin.
 async fn run(migration: Migration, snapshot: &Snapshot, context: &Context) -> (Migration, MigrationReport, bool) {
     let started = Instant::now();
-    let (ending, go_on) = match begin(&migration, snapshot, context).await {
+    let begun = match strangers(snapshot, context).await {
+        Some(objection) => Err((objection, false)),
+        None => begin(&migration, snapshot, context).await.map_err(|objection| (objection, true)),
+    };
+    let (ending, go_on) = match begun {
         Ok((intent, route)) => carry_out(&intent, route, snapshot, context).await,
-        Err(objection) => (stayed(&migration.slots, &objection), true),
+        Err((objection, go_on)) => (stayed(&migration.slots, &objection), go_on),
     };
     let report = report(&migration, &ending, snapshot, started.elapsed());
     info!(
@@ -79,6 +84,22 @@ async fn run(migration: Migration, snapshot: &Snapshot, context: &Context) -> (M
         stayed = report.stayed.len(), keys = report.keys, ms = report.duration_ms, "migration over"
     );
     (migration, report, go_on)
+}
+
+/// Why nothing may begin: another tool moves slots, or a primary cannot say that none does. A plan takes minutes, and
+/// the look that the guard had is older than every migration but the first.
+async fn strangers(snapshot: &Snapshot, context: &Context) -> Option<Objection> {
+    let looks = snapshot.primaries.iter().map(|primary| who_are_you(&primary.address, context));
+    let views: Vec<View> = match join_all(looks).await.into_iter().collect() {
+        Ok(views) => views,
+        Err(silence) => return Some(format!("a primary does not answer: {silence}")),
+    };
+    let ours = match context.journal.unfinished() {
+        Ok(intents) => intents.into_iter().map(|(_, intent)| intent).collect::<Vec<_>>(),
+        Err(error) => return Some(crate::telemetry::chain(&error)),
+    };
+    let foreign = fate::foreign(&ours, &views).into_iter().next()?.open;
+    Some(format!("slot {} is open on {}, and not by us: another tool is at work", foreign.slot, foreign.node.short()))
 }
 
 /// Looks at both ends.
