@@ -234,7 +234,8 @@ impl LocalCluster {
     }
 
     /// Waits until every running node sees the same cluster: no node is suspect, every slot has the same owner
-    /// everywhere, `cluster_state` is ok, and every replica follows its primary with its link up on both ends.
+    /// everywhere and every node the same role, `cluster_state` is ok, and every replica follows its primary with its
+    /// link up on both ends.
     ///
     /// # Errors
     /// [`LabError::TimedOut`] with what was still missing.
@@ -273,6 +274,11 @@ impl LocalCluster {
             owners.sort();
             owners
         };
+        // Whom a node follows it knows first; until the others have heard, they take it for a primary.
+        let role_of = |id: &NodeId| {
+            let (_, seen) = views.iter().find(|(node, _)| node.id == *id)?;
+            seen.iter().find(|view| view.id == *id).map(|view| &view.role)
+        };
         let expected = owners(&views.first()?.1);
         for (node, seen) in &views {
             let address = node.server.address();
@@ -282,6 +288,9 @@ impl LocalCluster {
             }
             if owners(seen) != expected {
                 return Some(format!("{address} sees other owners of slots"));
+            }
+            if let Some(view) = seen.iter().find(|view| role_of(&view.id).is_some_and(|role| *role != view.role)) {
+                return Some(format!("{address} takes {} for another role than it has", view.address));
             }
             let info = node.server.text(Command::new("CLUSTER INFO")).await.unwrap_or_default();
             if !info.contains("cluster_state:ok") {

@@ -52,13 +52,27 @@ pub struct LoadSettings {
     pub skew: f64,
     /// The part of requests that go to the key space's [`hot`](KeySpace::hot) keys only, 0 to 1.
     pub hot_share: f64,
+    /// How many replicas have to have a write (`WAIT`) before it counts as acknowledged. 0: the primary's word counts.
+    ///
+    /// Replication is asynchronous: what a primary alone has acknowledged may be gone after a failover, and nobody but
+    /// the servers is to blame. Stories with failovers ask for 1, so that whatever is missing then was lost by a move.
+    pub wait_replicas: u32,
     /// Chooses the sequence of keys.
     pub seed: u64,
 }
 
 impl Default for LoadSettings {
     fn default() -> Self {
-        Self { rate: 2000.0, writes: 0.3, scripts: 0.0, declared_scripts: true, skew: 0.8, hot_share: 0.0, seed: 1 }
+        Self {
+            rate: 2000.0,
+            writes: 0.3,
+            scripts: 0.0,
+            declared_scripts: true,
+            skew: 0.8,
+            hot_share: 0.0,
+            wait_replicas: 0,
+            seed: 1,
+        }
     }
 }
 
@@ -77,6 +91,7 @@ struct Shared {
     latencies: Latencies,
     counters: Counters,
     declared_scripts: bool,
+    wait_replicas: u32,
     /// The first refusal, for people.
     complaint: Mutex<Option<String>>,
 }
@@ -118,6 +133,7 @@ impl Load {
             latencies: Latencies::default(),
             counters: Counters::default(),
             declared_scripts: settings.declared_scripts,
+            wait_replicas: settings.wait_replicas,
             complaint: Mutex::default(),
         });
         let (stop, stopped) = watch::channel(false);
@@ -267,9 +283,10 @@ async fn request(shared: Arc<Shared>, Choice { key, what }: Choice, due: Instant
 /// Writes a key, or reads it while another write of it is under way: versions have to rise one by one.
 async fn write(shared: &Shared, key: usize) -> Result<(), Trouble> {
     let Some(write) = shared.keys.begin_write(key) else { return read(shared, key).await };
-    check::write(&shared.client, &shared.keys, key, write.version).await?;
-    write.acknowledge();
-    shared.counters.writes.fetch_add(1, Ordering::Relaxed);
+    if check::write(&shared.client, &shared.keys, key, write.version, shared.wait_replicas).await? {
+        write.acknowledge();
+        shared.counters.writes.fetch_add(1, Ordering::Relaxed);
+    }
     Ok(())
 }
 

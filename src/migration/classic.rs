@@ -31,8 +31,9 @@ use super::call::{Call, Copies, Ending, Next, QUESTION_PATIENCE};
 use super::pace::{Allowance, Pace, Round};
 use super::survey::Route;
 use super::wording::{self, Refused, Transfer};
-use crate::cluster::{Command, Lane, LinkError, Reply, ReplyError, ServerError};
-use crate::model::{Address, Role, SlotId, SlotSet};
+use crate::cluster::question::ClusterNodes;
+use crate::cluster::{Command, Lane, LinkError, Question, Reply, ReplyError, ServerError};
+use crate::model::{Address, NodeRecord, OpenDirection, Role, SlotId, SlotSet};
 use weigh::Weighing;
 use window::{Batch, Key, OpenSlot};
 
@@ -246,8 +247,10 @@ impl Classic {
             }
             Phase::Transfer => vec![self.transfer()],
             Phase::Verify { .. } => {
-                // A source that was demoted still counts, and its successor takes writes.
+                // A source that was demoted still counts, and its successor takes writes. One whose flag is another
+                // than ours gives its keys to somebody else, too.
                 let mut commands = vec![wording::role()];
+                commands.extend(ClusterNodes::of(&source.address).commands());
                 commands.extend(wording::count_keys(&slots, self.job.route.databases));
                 vec![call(&source.address, Lane::Transfer, commands, QUESTION_PATIENCE)]
             }
@@ -271,7 +274,12 @@ impl Classic {
                     |slot: &SlotId| [wording::count_keys(&[*slot], 1).remove(0), wording::stable(*slot)];
                 setslot(&target.address, retracted.iter().flat_map(count_and_close).collect())
             }
-            Phase::RetractCheck => question(&target.address, wording::count_keys(&retracted, self.job.route.databases)),
+            Phase::RetractCheck => {
+                // A target that was demoted forgets its keys, and its successor has them.
+                let mut commands = vec![wording::role()];
+                commands.extend(wording::count_keys(&retracted, self.job.route.databases));
+                question(&target.address, commands)
+            }
             Phase::RetractSource { .. } => setslot(&source.address, each(&retracted, &wording::stable)),
             Phase::Reopen => setslot(&target.address, each(&retracted, &|slot| wording::importing(slot, &source.id))),
             Phase::Over => {
@@ -675,14 +683,13 @@ impl Classic {
     fn verify(&mut self, replies: Vec<Reply>, attempt: u32) {
         let mut replies = replies.into_iter();
         let primary = wording::says_primary(replies.next().unwrap_or(Reply::Nil));
+        let nodes = ClusterNodes::of(&self.job.route.source.address).read(replies.by_ref().take(1).collect());
         let counts = wording::read_key_counts(replies.collect(), self.window.len(), self.job.route.databases);
         let counts = primary.and_then(|primary| if primary { counts } else { Err(Reply::Nil.unexpected("a primary")) });
-        match counts {
-            Ok(counts) => {
-                let mut all_empty = true;
+        match counts.and_then(|counts| Ok((nodes?, counts))) {
+            Ok((nodes, counts)) => {
                 for (open, count) in self.window.iter_mut().zip(counts) {
                     if count > 0 {
-                        all_empty = false;
                         open.forget_keys();
                         open.stalls += 1;
                     }
@@ -693,12 +700,26 @@ impl Classic {
                     let reason = "the source never ran empty".to_owned();
                     self.drop_open(slot, |machine| machine.unsettled.push((slot, reason)));
                 }
+                self.drop_taken_over(&nodes);
+                let all_empty = self.window.iter().all(OpenSlot::is_empty);
                 self.phase = if all_empty { Phase::AssignTarget { attempt } } else { Phase::Transfer };
             }
             Err(error) => {
                 let reason = format!("the source did not count its keys: {error}");
                 self.unsettled.extend(self.window.drain(..).map(|open| (open.slot, reason.clone())));
             }
+        }
+    }
+
+    /// Drops slots that the source owns and does not give to our target any more: somebody else is at work on them.
+    fn drop_taken_over(&mut self, nodes: &[NodeRecord]) {
+        let Some(source) = nodes.iter().find(|node| node.myself) else { return };
+        let ours = OpenDirection::Migrating(self.job.route.target.id.clone());
+        let given = |slot| source.open.iter().any(|open| open.slot == slot && open.direction == ours);
+        let lost: Vec<SlotId> = self.window.iter().map(|open| open.slot).collect();
+        for slot in lost.into_iter().filter(|slot| source.slots.contains(*slot) && !given(*slot)) {
+            let reason = "somebody else changed its flag on the source".to_owned();
+            self.drop_open(slot, |machine| machine.unsettled.push((slot, reason)));
         }
     }
 
@@ -757,7 +778,10 @@ impl Classic {
     }
 
     fn check_retracted(&mut self, replies: Vec<Reply>) {
-        let counts = wording::read_key_counts(replies, self.retracted.len(), self.job.route.databases);
+        let mut replies = replies.into_iter();
+        let primary = wording::says_primary(replies.next().unwrap_or(Reply::Nil));
+        let counts = wording::read_key_counts(replies.collect(), self.retracted.len(), self.job.route.databases);
+        let counts = if primary == Ok(true) { counts } else { Err(Reply::Nil.unexpected("a primary")) };
         let (empty, holding): (Vec<_>, Vec<_>) = match counts {
             Ok(counts) => {
                 std::mem::take(&mut self.retracted).into_iter().zip(counts).partition(|(_, count)| *count == 0)

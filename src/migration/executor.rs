@@ -10,6 +10,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tracing::{info, warn};
 
 use super::call::{Copies, Ending, QUESTION_PATIENCE};
+use super::fate;
 use super::functions::{self, FunctionList};
 use super::governor::Governor;
 use super::journal::Intent;
@@ -19,7 +20,7 @@ use super::progress::Weights;
 use super::schedule::{Cargo, Migration, Schedule};
 use super::settle::{finish_if_settled, keep_reasons, settle, who_are_you};
 use super::stop::Wish;
-use super::survey::{self, Objection, Route, common_form};
+use super::survey::{self, Objection, Route, View, common_form};
 use super::{Context, Pace};
 use crate::clock::now_ms;
 use crate::cluster::capability::{Abilities, Capabilities};
@@ -170,9 +171,13 @@ async fn run(migration: Migration, why: String, snapshot: &Snapshot, driver: Dri
     let Driver { governor, context, .. } = driver;
     let started = Instant::now();
     let before = governor.report();
-    let (mut ending, go_on) = match begin(&migration, why, snapshot, driver).await {
+    let begun = match strangers(snapshot, context).await {
+        Some(objection) => Err((objection, false)),
+        None => begin(&migration, why, snapshot, driver).await.map_err(|objection| (objection, true)),
+    };
+    let (mut ending, go_on) = match begun {
         Ok((intent, route)) => carry_out(&intent, route, snapshot, driver).await,
-        Err(objection) => (stayed(&migration.slots, &objection), true),
+        Err((objection, go_on)) => (stayed(&migration.slots, &objection), go_on),
     };
     let left = std::mem::take(&mut ending.unopened);
     // Whatever was asked for meanwhile: those that are put back meet it when their turn comes.
@@ -206,6 +211,22 @@ fn load(slots: &SlotSet, driver: Driver<'_>) -> Load {
     let too_large = |slot: &SlotId| driver.weights.bytes([slot]).is_none_or(|bytes| guess(bytes) > most);
     let weigh = slots.into_iter().filter(|slot| settings.pace != Pace::Fast || too_large(slot)).collect();
     Load { mean_bytes, weigh }
+}
+
+/// Why nothing may begin: another tool moves slots, or a primary cannot say that none does. A plan takes minutes, and
+/// the look that the guard had is older than every migration but the first.
+async fn strangers(snapshot: &Snapshot, context: &Context) -> Option<Objection> {
+    let looks = snapshot.primaries.iter().map(|primary| who_are_you(&primary.address, context));
+    let views: Vec<View> = match join_all(looks).await.into_iter().collect() {
+        Ok(views) => views,
+        Err(silence) => return Some(format!("a primary does not answer: {silence}")),
+    };
+    let ours = match context.journal.unfinished() {
+        Ok(intents) => intents.into_iter().map(|(_, intent)| intent).collect::<Vec<_>>(),
+        Err(error) => return Some(crate::telemetry::chain(&error)),
+    };
+    let foreign = fate::foreign(&ours, &views).into_iter().next()?.open;
+    Some(format!("slot {} is open on {}, and not by us: another tool is at work", foreign.slot, foreign.node.short()))
 }
 
 /// Looks at both ends.

@@ -22,6 +22,9 @@ pub(super) enum Fate {
     Stayed(String),
     /// Take it up again.
     Resume { source: NodeId, target: NodeId, copies: Copies },
+    /// The source failed over, and the target cannot hear so while it imports the slot: it has to be told. Its keys stay
+    /// where they are.
+    Rebind { owner: NodeId, target: NodeId },
     /// Nothing safe can be done now, and why.
     Hold(String),
 }
@@ -80,7 +83,8 @@ impl Scene<'_> {
     fn fate(&self, slot: SlotId) -> Result<Fate, String> {
         let owner = self.owner(slot)?;
         let open = self.flags(slot)?;
-        if self.intent.target_shard.contains(&owner.id) {
+        let successor = self.successor_of_the_target();
+        if successor == Some(&owner.id) || successor.is_none() && self.intent.target_shard.contains(&owner.id) {
             self.source_was_heard(owner)?;
             return Ok(if open { Fate::Close { owner: owner.id.clone() } } else { Fate::Moved });
         }
@@ -102,14 +106,32 @@ impl Scene<'_> {
         if !begun {
             return Ok(Fate::Stayed("it was not moved".to_owned()));
         }
-        self.primary_of(&self.intent.source_shard, "source")?;
-        let target = self.primary_of(&self.intent.target_shard, "target")?;
+        let still_there = |id: &&NodeId| Some(*id) != successor;
+        let source_shard: Vec<NodeId> = self.intent.source_shard.iter().filter(still_there).cloned().collect();
+        self.primary_of(&source_shard, &owner.id, "source")?;
+        let target_shard = successor.map_or(self.intent.target_shard.as_slice(), std::slice::from_ref);
+        let target = self.primary_of(target_shard, &self.intent.target, "target")?;
+        let itself = target.itself().expect("a view was chosen by its own line");
         let believed = target.nodes.iter().find(|node| node.slots.contains(slot));
         if believed.is_none_or(|believed| believed.id != owner.id) {
+            // While Redis imports a slot, it hears of no new owner: after a failover of the source, of none at all.
+            let deaf = copies == Copies::Suspect && itself.open.iter().any(|open| open.slot == slot);
+            if deaf {
+                return Ok(Fate::Rebind { owner: owner.id.clone(), target: itself.id.clone() });
+            }
             return Err("the target does not see its owner as its owner yet".to_owned());
         }
-        let target = target.itself().expect("a view was chosen by its own line").id.clone();
-        Ok(Fate::Resume { source: owner.id.clone(), target, copies })
+        Ok(Fate::Resume { source: owner.id.clone(), target: itself.id.clone(), copies })
+    }
+
+    /// Whom the target follows now, by its own word: replicas move between shards, so that it need not be one of those
+    /// that followed the target when we began. (A target that follows the source has lost everything to it.)
+    fn successor_of_the_target(&self) -> Option<&NodeId> {
+        let target = self.views.iter().filter_map(View::itself).find(|node| node.id == self.intent.target)?;
+        match &target.role {
+            Role::Replica { of: Some(of) } if *of != self.intent.source => Some(of),
+            _ => None,
+        }
     }
 
     /// The primary that claims `slot`, if it is the only one.
@@ -153,15 +175,26 @@ impl Scene<'_> {
         if same_process && same_reign { Copies::Ours } else { Copies::Suspect }
     }
 
-    /// The only member of `shard` that calls itself a primary.
-    fn primary_of(&self, shard: &[NodeId], role: &str) -> Result<&View, String> {
+    /// The only member of `shard` that calls itself a primary. Of several that take each other for primaries, `expected`:
+    /// a replica may have moved to another shard since, and succeeded its primary there. (Who comes back after a failover
+    /// still takes its successor for a replica.)
+    fn primary_of(&self, shard: &[NodeId], expected: &NodeId, role: &str) -> Result<&View, String> {
+        let id = |view: &View| view.itself().map(|node| node.id.clone());
         let reigns =
             |view: &&View| view.itself().is_some_and(|node| node.role == Role::Primary && shard.contains(&node.id));
-        let mut reigning = self.views.iter().filter(reigns);
-        match (reigning.next(), reigning.next()) {
-            (Some(view), None) => Ok(view),
-            (Some(_), Some(_)) => Err(format!("two nodes of the {role}'s shard call themselves primaries")),
-            (None, _) => Err(format!("the {role}'s shard has no reachable primary")),
+        let reigning: Vec<&View> = self.views.iter().filter(reigns).collect();
+        let recognises = |view: &View, other: &View| {
+            view.nodes.iter().any(|node| Some(&node.id) == id(other).as_ref() && node.role == Role::Primary)
+        };
+        let at_peace = || reigning.iter().all(|view| reigning.iter().all(|other| recognises(view, other)));
+        match reigning.as_slice() {
+            [] => Err(format!("the {role}'s shard has no reachable primary")),
+            [view] => Ok(view),
+            several => several
+                .iter()
+                .find(|view| id(view).as_ref() == Some(expected) && at_peace())
+                .copied()
+                .ok_or_else(|| format!("two nodes of the {role}'s shard call themselves primaries")),
         }
     }
 }
@@ -286,6 +319,39 @@ mod tests {
         let mut back_in_power = view('a', "7", &[]);
         back_in_power.nodes[0].config_epoch = 9;
         assert_eq!(fate_of(&[back_in_power, target('b', 'a', &[])]), resume('a', 'b', Copies::Suspect));
+    }
+
+    #[test]
+    fn a_replica_that_leads_another_shard_now_is_no_second_primary() {
+        let mut source = view('a', "7", &[to('b')]);
+        source.nodes.push(record('c', "9", false));
+        let mut elsewhere = view('c', "9", &[]);
+        let target = target('b', 'a', &[from('a')]);
+        let hold = fate_of(&[source.clone(), elsewhere.clone(), target.clone()]);
+        assert!(matches!(hold, Fate::Hold(_)), "it takes the source for its replica: {hold:?}");
+        elsewhere.nodes.push(record('a', "7", false));
+        assert_eq!(fate_of(&[source, elsewhere, target]), resume('a', 'b', Copies::Ours));
+    }
+
+    #[test]
+    fn a_target_is_succeeded_by_whom_it_follows() {
+        // When we began, the source's replica was c; since then it moved to the target's shard, and leads it.
+        let mut demoted = view('b', "", &[]);
+        demoted.nodes[0].role = Role::Replica { of: Some(id('c')) };
+        assert_eq!(fate_of(&[view('a', "9", &[]), demoted.clone(), view('c', "7", &[])]), Fate::Moved);
+        let successor = target('c', 'a', &[]);
+        assert_eq!(fate_of(&[view('a', "7", &[to('b')]), demoted, successor]), resume('a', 'c', Copies::Ours));
+    }
+
+    #[test]
+    fn a_target_that_imports_cannot_hear_that_the_source_failed_over() {
+        let rebind = Fate::Rebind { owner: id('c'), target: id('b') };
+        let source = view('c', "7", &[]);
+        assert_eq!(fate_of(&[source.clone(), target('b', 'a', &[from('a')])]), rebind, "it believes in the old one");
+        assert_eq!(fate_of(&[source.clone(), view('b', "", &[from('a')])]), rebind, "it has seen the old one demoted");
+        assert!(matches!(fate_of(&[source, target('b', 'a', &[])]), Fate::Hold(_)), "it will hear of it");
+        let same_reign = view('a', "7", &[to('b')]);
+        assert!(matches!(fate_of(&[same_reign, target('b', 'e', &[from('a')])]), Fate::Hold(_)), "it knows another");
     }
 
     #[test]

@@ -82,11 +82,13 @@ pub(super) async fn settle(
         let mut ending = Ending { keys, collided: collided.iter().copied().collect(), ..Ending::default() };
         let mut moved = Vec::new();
         let mut close: Vec<(SlotId, NodeId)> = Vec::new();
+        let mut rebind: Vec<(SlotId, NodeId, NodeId)> = Vec::new();
         let mut resume: BTreeMap<(NodeId, NodeId, Copies), Vec<SlotId>> = BTreeMap::new();
         for (slot, fate) in fate::fates(intent, &views, jobs) {
             match fate {
                 Fate::Moved => moved.push(slot),
                 Fate::Close { owner } => close.push((slot, owner)),
+                Fate::Rebind { owner, target } => rebind.push((slot, owner, target)),
                 Fate::Stayed(reason) => ending.stayed.push((slot, reason)),
                 Fate::Hold(reason) => ending.unsettled.push((slot, reason)),
                 Fate::Resume { .. } if collided.contains(&slot) => {
@@ -100,9 +102,10 @@ pub(super) async fn settle(
         teller.at(SETTLE, &moved, keys);
         ending.moved = moved.into_iter().collect();
         let left_to_us = ending.unsettled.iter().any(|(slot, _)| !collided.contains(slot));
-        let nothing_to_do = resume.is_empty() && close.is_empty();
+        let nothing_to_do = resume.is_empty() && close.is_empty() && rebind.is_empty();
         if nothing_to_do && !left_to_us || Instant::now() >= deadline {
-            let open = resume.into_values().flatten().chain(close.into_iter().map(|(slot, _)| slot));
+            let closed = close.into_iter().map(|(slot, _)| slot);
+            let open = resume.into_values().flatten().chain(closed).chain(rebind.into_iter().map(|(slot, ..)| slot));
             ending.unsettled.extend(open.map(|slot| (slot, "it is still open".to_owned())));
             keep_reasons(&mut ending, &reasons);
             if ending.unsettled.iter().all(|(slot, _)| collided.contains(slot)) {
@@ -111,6 +114,12 @@ pub(super) async fn settle(
             return ending;
         }
         close_flags(&close, &views, context).await;
+        for view in &views {
+            let itself = view.itself().map(|node| &node.id);
+            let deaf = rebind.iter().filter(|(_, _, target)| itself == Some(target));
+            let deaf: Vec<_> = deaf.map(|(slot, owner, _)| (*slot, owner.clone())).collect();
+            close_flags(&deaf, std::slice::from_ref(view), context).await;
+        }
         for ((source, target, copies), slots) in resume {
             let part = Intent {
                 source: source.clone(),

@@ -6,6 +6,7 @@ mod collector;
 mod daemon;
 mod data;
 mod demo;
+mod faults;
 mod fix;
 mod imports;
 mod load;

@@ -79,12 +79,22 @@ impl KeySpace {
     }
 }
 
-/// Brings a key to `version`.
-pub(super) async fn write(client: &Client, keys: &KeySpace, key: usize, version: u64) -> Result<(), Trouble> {
+/// Brings a key to `version`. Whether `replicas` replicas have it too: if not, an older version may come back.
+pub(super) async fn write(
+    client: &Client,
+    keys: &KeySpace,
+    key: usize,
+    version: u64,
+    replicas: u32,
+) -> Result<bool, Trouble> {
     for command in keys.write(key, version) {
-        client.say(keys.slot(key), &command).await?;
+        let (_, kept) = client.say_and_wait(keys.slot(key), &command, replicas).await?;
+        // What follows takes the old version away.
+        if !kept {
+            return Ok(false);
+        }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The version of a key, or `None` when it is not there.

@@ -22,6 +22,9 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 /// Between two attempts at something that cannot be done right now.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How long a write waits for replicas. They need a millisecond; while none is there, the load must go on.
+const REPLICA_PATIENCE: Duration = Duration::from_millis(100);
+
 /// The slot map is asked for at most this often: every request that meets a dead node wants it.
 const REFRESH_GAP: Duration = Duration::from_millis(200);
 
@@ -130,11 +133,21 @@ impl Client {
     ///
     /// Said again after a lost reply: it has to do the same when done twice.
     pub(super) async fn say(&self, slot: SlotId, command: &Command) -> Result<Reply, Trouble> {
+        self.say_and_wait(slot, command, 0).await.map(|(reply, _)| reply)
+    }
+
+    /// As [`say`](Self::say); then whether at least `replicas` replicas of the owner had it soon.
+    pub(super) async fn say_and_wait(
+        &self,
+        slot: SlotId,
+        command: &Command,
+        replicas: u32,
+    ) -> Result<(Reply, bool), Trouble> {
         let deadline = Instant::now() + PATIENCE;
         let mut ask: Option<Arc<Peer>> = None;
         loop {
-            let last = match self.attempt(slot, ask.take(), command).await {
-                Ok(Reply::Error(error)) => match advice(&error) {
+            let last = match self.attempt(slot, ask.take(), command, replicas).await {
+                Ok((Reply::Error(error), _)) => match advice(&error) {
                     Advice::Accept => {
                         return Err(Trouble::Refused { command: command.to_string(), refusal: error });
                     }
@@ -155,7 +168,7 @@ impl Client {
                         error.to_string()
                     }
                 },
-                Ok(reply) => return Ok(reply),
+                Ok(done) => return Ok(done),
                 Err(error) => {
                     sleep(PAUSE).await;
                     // Failing, the next attempt meets the same trouble and tries again.
@@ -170,12 +183,28 @@ impl Client {
         }
     }
 
-    async fn attempt(&self, slot: SlotId, ask: Option<Arc<Peer>>, command: &Command) -> Result<Reply, LinkError> {
-        let replies = match ask {
-            None => self.call(&self.peer(self.owner(slot)), std::slice::from_ref(command)).await?,
-            Some(peer) => self.call(&peer, &[Command::new("ASKING"), command.clone()]).await?,
-        };
-        Ok(replies.into_iter().next_back().unwrap_or(Reply::Nil))
+    async fn attempt(
+        &self,
+        slot: SlotId,
+        ask: Option<Arc<Peer>>,
+        command: &Command,
+        replicas: u32,
+    ) -> Result<(Reply, bool), LinkError> {
+        let mut commands = vec![command.clone()];
+        if ask.is_some() {
+            commands.insert(0, Command::new("ASKING"));
+        }
+        let peer = ask.unwrap_or_else(|| self.peer(self.owner(slot)));
+        if replicas == 0 {
+            let replies = self.call(&peer, &commands).await?;
+            return Ok((replies.into_iter().next_back().unwrap_or(Reply::Nil), true));
+        }
+        commands.push(Command::new("WAIT").arg(replicas).arg(REPLICA_PATIENCE.as_millis()));
+        // WAIT is about what its own connection wrote, and holds that connection up.
+        let link = Link::connect(&peer.address, self.password.as_deref()).await?;
+        let mut replies = link.call(&commands, ATTEMPT).await?;
+        let kept = matches!(replies.pop(), Some(Reply::Int(count)) if count >= i64::from(replicas));
+        Ok((replies.pop().unwrap_or(Reply::Nil), kept))
     }
 
     /// Says many commands at once, each to the owner of its slot, as far as known: replies are as they come.
