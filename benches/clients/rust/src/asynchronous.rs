@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::cluster::ClusterClientBuilder;
+use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::{AsyncCommands, RedisError};
 use tokio::task::JoinSet;
@@ -14,14 +14,8 @@ use crate::keys::{Choice, Keys};
 
 #[tokio::main]
 pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
-    let mut builder = ClusterClientBuilder::new(options.seeds.iter().map(|seed| format!("redis://{seed}")));
-    if let Some(limit) = options.connection_limit {
-        builder = builder.connection_concurrency_limit(limit);
-    }
-    if let Some(timeout) = options.response_timeout {
-        builder = builder.response_timeout(timeout);
-    }
-    let connection = builder.build()?.get_async_connection().await?;
+    let seeds = options.seeds.iter().map(|seed| format!("redis://{seed}"));
+    let connection = ClusterClient::new(seeds)?.get_async_connection().await?;
     let keys = Arc::new(Keys::new(options.keys));
     for key in 0..options.keys {
         connection.clone().set::<_, _, ()>(Keys::name(key), 1).await?;
@@ -45,22 +39,18 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn std::error::Err
     let all = async { while under_way.join_next().await.is_some() {} };
     // The report wants the same end whether or not all have come back.
     tokio::join!(sleep(GRACE), async { timeout(GRACE, all).await.is_ok() });
-    run.report("redis-rs cluster-async");
+    run.report("cluster-async");
     Ok(())
 }
 
 async fn request(run: Arc<Run>, keys: Arc<Keys>, mut connection: ClusterConnection, due: Due) {
     let outcome: Result<(), RedisError> = match keys.choose() {
-        Choice::Write(key, version) => connection.set(Keys::name(key), version).await.map(|()| keys.acknowledge(key, version)),
-        Choice::Read(key, acknowledged) => connection
-            .get(Keys::name(key))
-            .await
-            .map(|seen: Option<u64>| run.compare(seen, acknowledged)),
+        Choice::Write(key, version) => {
+            connection.set(Keys::name(key), version).await.map(|()| keys.acknowledge(key, version))
+        }
+        Choice::Read(key, acknowledged) => {
+            connection.get(Keys::name(key)).await.map(|seen: Option<u64>| run.compare(seen, acknowledged))
+        }
     };
-    run.end(due, outcome.map_err(|error| kind(&error)));
-}
-
-/// A few words that many errors share.
-pub(crate) fn kind(error: &RedisError) -> String {
-    error.code().map_or_else(|| format!("{:?}", error.kind()), str::to_owned)
+    run.end(due, outcome);
 }

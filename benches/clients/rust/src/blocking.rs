@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
-use redis::cluster::{ClusterClientBuilder, ClusterConnection};
+use redis::cluster::{ClusterClient, ClusterConnection};
 use redis::{Commands, RedisError};
 
-use crate::asynchronous::kind;
 use crate::contract::{GRACE, Options, Run};
 use crate::keys::{Choice, Keys};
 
@@ -15,11 +15,7 @@ use crate::keys::{Choice, Keys};
 const THREADS: usize = 32;
 
 pub(crate) fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
-    let mut builder = ClusterClientBuilder::new(options.seeds.iter().map(|seed| format!("redis://{seed}")));
-    if let Some(timeout) = options.response_timeout {
-        builder = builder.response_timeout(timeout);
-    }
-    let client = builder.build()?;
+    let client = ClusterClient::new(options.seeds.iter().map(|seed| format!("redis://{seed}")))?;
     let mut connections = (0..THREADS).map(|_| client.get_connection()).collect::<Result<Vec<_>, _>>()?;
     let keys = Arc::new(Keys::new(options.keys));
     for key in 0..options.keys {
@@ -35,12 +31,12 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
         })
         .collect();
     while !run.is_stopped() {
-        thread::sleep(std::time::Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
     // Whoever has not come back by then is counted by what is missing.
     thread::sleep(GRACE);
     drop(threads);
-    run.report("redis-rs cluster");
+    run.report("cluster");
     Ok(())
 }
 
@@ -59,6 +55,6 @@ fn work(run: &Run, keys: &Keys, mut connection: ClusterConnection) {
                 connection.get(Keys::name(key)).map(|seen: Option<u64>| run.compare(seen, acknowledged))
             }
         };
-        run.end(due, outcome.map_err(|error| kind(&error)));
+        run.end(due, outcome);
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use redis::RedisError;
 use serde_json::{Value, json};
 
 /// The phases that lines on standard input switch between.
@@ -28,22 +29,11 @@ pub(crate) struct Options {
     /// Until standard input closes, if not given.
     pub(crate) seconds: Option<f64>,
     pub(crate) keys: usize,
-    /// Requests that a connection may have under way, where the client can be told so.
-    pub(crate) connection_limit: Option<usize>,
-    /// How long one attempt of a request may take, where the client can be told so.
-    pub(crate) response_timeout: Option<Duration>,
 }
 
 impl Options {
     pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options = Self {
-            seeds: Vec::new(),
-            rate: 1000.0,
-            seconds: None,
-            keys: 20_000,
-            connection_limit: None,
-            response_timeout: None,
-        };
+        let mut options = Self { seeds: Vec::new(), rate: 1000.0, seconds: None, keys: 20_000 };
         while let Some(name) = words.next() {
             let value = words.next().ok_or_else(|| format!("{name} wants a value"))?;
             let number = || value.parse::<f64>().map_err(|_| format!("{name}: '{value}' is no number"));
@@ -52,8 +42,6 @@ impl Options {
                 "--rate" => options.rate = number()?,
                 "--seconds" => options.seconds = Some(number()?),
                 "--keys" => options.keys = number()? as usize,
-                "--connection-limit" => options.connection_limit = Some(number()? as usize),
-                "--response-timeout-ms" => options.response_timeout = Some(Duration::from_secs_f64(number()? / 1000.0)),
                 _ => return Err(format!("{name} is unknown")),
             }
         }
@@ -69,8 +57,15 @@ pub(crate) struct Run {
     sent: AtomicU64,
     stopped: AtomicBool,
     done: Mutex<Vec<Done>>,
-    errors: Mutex<BTreeMap<String, u64>>,
+    errors: Mutex<Errors>,
     lost: AtomicU64,
+}
+
+#[derive(Default)]
+struct Errors {
+    by_kind: BTreeMap<String, u64>,
+    /// What the first of them said, for people.
+    complaint: Option<String>,
 }
 
 struct Done {
@@ -149,16 +144,21 @@ impl Run {
     }
 
     /// A request has come to an end. Its phase is the one in which it was due.
-    pub(crate) fn end(&self, due: Due, outcome: Result<(), String>) {
+    pub(crate) fn end(&self, due: Due, outcome: Result<(), RedisError>) {
         let done = Done { phase: due.phase, due: due.at, ended: self.begun.elapsed(), well: outcome.is_ok() };
         self.done.lock().unwrap_or_else(PoisonError::into_inner).push(done);
-        if let Err(kind) = outcome {
-            *self.errors.lock().unwrap_or_else(PoisonError::into_inner).entry(kind).or_default() += 1;
+        if let Err(error) = outcome {
+            let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+            // A few words that many errors share: the server's code where it is one of its errors.
+            let kind = error.code().map_or_else(|| format!("{:?}", error.kind()), str::to_owned);
+            *errors.by_kind.entry(kind).or_default() += 1;
+            errors.complaint.get_or_insert_with(|| error.to_string());
         }
     }
 
-    /// Prints the report, in one line.
+    /// Prints the report, in one line. `client` is a module of redis-rs.
     pub(crate) fn report(&self, client: &str) {
+        let client = format!("redis-rs {client} {}, tokio {}", version_of("redis"), version_of("tokio"));
         let sent = self.sent.load(Ordering::Relaxed);
         let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         let well: Vec<&Done> = done.iter().filter(|done| done.well).collect();
@@ -169,11 +169,13 @@ impl Run {
         let from = last_due.saturating_sub(LAST);
         let lately = well.iter().filter(|done| done.due >= from).count() as f64;
         let due_lately = (last_due - from).as_secs_f64() * self.rate;
+        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         let report = json!({
             "client": client,
             "requests": sent,
             "answered_well": well.len(),
-            "errors": &*self.errors.lock().unwrap_or_else(PoisonError::into_inner),
+            "errors": errors.by_kind,
+            "complaint": errors.complaint,
             "unanswered": sent.saturating_sub(done.len() as u64),
             "stall_ms": stall(&well, last_due).as_secs_f64() * 1000.0,
             "latency_max_ms": well.iter().map(|done| latency_ms(done)).fold(0.0, f64::max),
@@ -183,6 +185,13 @@ impl Run {
         });
         println!("{report}");
     }
+}
+
+/// The version of a crate that this program was built with.
+fn version_of(name: &str) -> &'static str {
+    let lock = include_str!("../Cargo.lock");
+    let package = lock.split("[[package]]").find(|package| package.contains(&format!("name = \"{name}\"\n")));
+    package.and_then(|package| package.split("version = \"").nth(1)?.split('"').next()).unwrap_or("?")
 }
 
 fn latency_ms(done: &Done) -> f64 {

@@ -43,7 +43,7 @@ impl Keys {
         // Multiplying by a large odd number scatters neighbours; the high bits are the scattered ones.
         let key = (turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20) as usize % self.keys.len();
         let mut state = self.keys[key].lock().unwrap_or_else(PoisonError::into_inner);
-        if turn % WRITE_EVERY == 0 && !state.closed {
+        if turn.is_multiple_of(WRITE_EVERY) && !state.closed {
             state.closed = true;
             Choice::Write(key, state.acknowledged + 1)
         } else {

@@ -1,4 +1,4 @@
-//! An open-loop load over redis-rs: `ballast-bench-clients async|sync --seeds host:port,… --rate N [--seconds S]`.
+//! An open-loop load over redis-rs: `ballast-bench-clients cluster|cluster-async --seeds host:port,… --rate N [--seconds S]`.
 //!
 //! The contract that all load programs of `benches/clients` share is in `benches/clients/README.md`.
 
@@ -14,8 +14,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let which = words.next().unwrap_or_default();
     let options = Options::read(words)?;
     match which.as_str() {
-        "async" => asynchronous::run(&options),
-        "sync" => blocking::run(&options),
-        _ => Err("name async or sync first".into()),
+        "cluster-async" => asynchronous::run(&options),
+        "cluster" => blocking::run(&options),
+        _ => Err("name cluster or cluster-async first".into()),
     }
 }
