@@ -13,8 +13,8 @@ SEED ?= 1
 # $(call need,PROGRAM,WHAT TO DO): one line and exit 1 when PROGRAM is missing.
 need = command -v $(1) >/dev/null 2>&1 || { echo "make: $(1) is missing: $(2)" >&2; exit 1; }
 
-.PHONY: demo test test-faults build check bench bench-migrate bench-latency servers policies policies-check needs-build \
-  needs-servers
+.PHONY: demo test test-faults build check bench bench-clients bench-migrate bench-latency servers policies policies-check \
+  needs-build needs-servers
 
 demo: needs-build needs-servers
 	@scripts/servers demo
@@ -49,6 +49,13 @@ bench-migrate: needs-build needs-servers
 bench-latency: needs-build needs-servers
 	@scripts/servers all
 	$(CARGO) bench --locked --bench latency
+
+# Needs npm and node too, and builds a second Rust package.
+bench-clients: needs-build needs-servers
+	@$(call need,npm,apt-get install npm)
+	@scripts/servers all
+	@scripts/clients
+	$(CARGO) bench --locked --bench clients
 
 servers: needs-servers
 	@scripts/servers all
