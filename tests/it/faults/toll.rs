@@ -58,6 +58,8 @@ pub(super) struct Toll {
     pub(super) mended: usize,
     /// Slots that recovery left to a person, since both nodes held a live copy of a key.
     pub(super) left_to_a_person: usize,
+    /// Flags that replicas keep: nobody can clear them there.
+    pub(super) on_replicas: usize,
     /// Copies of keys on primaries that do not own them, served to nobody.
     pub(super) strays: usize,
 }
@@ -70,11 +72,11 @@ impl Toll {
 
 impl fmt::Display for Toll {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { family, injected, crashed, found_open, mended, left_to_a_person, strays } = self;
+        let Self { family, injected, crashed, found_open, mended, left_to_a_person, on_replicas, strays } = self;
         write!(
             f,
             "{family}: {injected} faults, {crashed} crashes besides, {found_open} flags found open, {mended} slots mended, \
-             {left_to_a_person} left to a person, {strays} stray copies, 0 lost"
+             {left_to_a_person} left to a person, {on_replicas} flags kept by replicas, {strays} stray copies, 0 lost"
         )
     }
 }
