@@ -41,7 +41,7 @@ const MOST_REST: Duration = Duration::from_secs(2);
 /// lasts, to hold; what is open is closed first. Dropping the future leaves slots open: [`recover`](super::recover) takes them up again.
 pub async fn execute(plan: ApprovedPlan, snapshot: &Snapshot, context: &Context) -> Vec<MigrationReport> {
     let nodes = nodes(&plan, snapshot);
-    let addresses: Vec<Address> = nodes.iter().map(|(_, address)| address.clone()).collect();
+    let addresses: Vec<Address> = nodes.values().cloned().collect();
     let governor = Governor::new(context);
     governor.feel_quiet(&addresses, context).await;
     let weights = Weights::of(snapshot);
@@ -60,7 +60,7 @@ fn nodes(plan: &ApprovedPlan, snapshot: &Snapshot) -> BTreeMap<NodeId, Address> 
 /// What comes to an end while a plan is carried out.
 enum Done {
     /// A migration. The last part is what a hold left of it, or nothing if no other may begin.
-    Moved(Migration, MigrationReport, Option<SlotSet>),
+    Moved(Migration, Box<MigrationReport>, Option<SlotSet>),
     /// The rest of its nodes after it.
     Rested(Migration),
 }
@@ -109,7 +109,7 @@ async fn carry_out_all(
                     Some(rest) => running.push(rest_then(rest, migration).boxed()),
                     None => schedule.finished(&migration),
                 }
-                reports.push(report);
+                reports.push(*report);
             }
         }
     }
@@ -191,7 +191,7 @@ async fn run(migration: Migration, why: String, snapshot: &Snapshot, driver: Dri
         stayed = report.stayed.len(), keys = report.keys, ms = report.duration_ms, share = report.pace.share,
         "migration over"
     );
-    Done::Moved(migration, report, go_on.then_some(put_back))
+    Done::Moved(migration, Box::new(report), go_on.then_some(put_back))
 }
 
 /// What is known of the keys of a migration.

@@ -95,7 +95,7 @@ impl Throttle {
             let missed = (took.as_secs_f64() / every.as_secs_f64()) as u32;
             self.report.slow_probes += 1;
             self.ease("latency");
-            self.set_share(self.share * DECREASE.powi(missed.clamp(1, MOST_MISSED) as i32));
+            self.set_share(self.share * DECREASE.powi(missed.clamp(1, MOST_MISSED).cast_signed()));
         }
     }
 
