@@ -3,14 +3,17 @@
 #   make demo                     a local cluster, uneven load, and Ballast evening it
 #   make demo ARGS="-o json"      the same, with the result as JSON on standard output
 #   make test                     every test, on real servers of six versions
+#   make test-faults FAULTS=20    the stories of faults, so many times as long; SEED=2 for other instants
 
 CARGO ?= cargo
 ARGS ?=
+FAULTS ?= 20
+SEED ?= 1
 
 # $(call need,PROGRAM,WHAT TO DO): one line and exit 1 when PROGRAM is missing.
 need = command -v $(1) >/dev/null 2>&1 || { echo "make: $(1) is missing: $(2)" >&2; exit 1; }
 
-.PHONY: demo test build check bench bench-migrate servers policies policies-check needs-build needs-servers
+.PHONY: demo test test-faults build check bench bench-migrate servers policies policies-check needs-build needs-servers
 
 demo: needs-build needs-servers
 	@scripts/servers demo
@@ -19,6 +22,12 @@ demo: needs-build needs-servers
 test: needs-build needs-servers
 	@scripts/servers all
 	$(CARGO) test --workspace --locked
+
+# One line per family at its end: faults, flags found open, slots mended, lost.
+test-faults: needs-build needs-servers
+	@scripts/servers all
+	BALLAST_TEST_FAULTS=$(FAULTS) BALLAST_TEST_KILLS=$(FAULTS) BALLAST_TEST_SEED=$(SEED) \
+		$(CARGO) test --locked --test it -- --nocapture faults:: daemon::killed_at_any_moment
 
 build: needs-build
 	$(CARGO) build --workspace --locked

@@ -7,6 +7,10 @@
 //! `make test` plays a sample; `make test-faults` plays as many as `BALLAST_TEST_FAULTS` says.
 
 mod dying;
+mod others;
+mod person;
+mod servers;
 mod stage;
+mod strike;
 mod toll;
 mod tripwire;

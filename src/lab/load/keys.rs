@@ -227,7 +227,8 @@ impl KeySpace {
     }
 
     /// The command that reads a whole key.
-    pub(super) fn read(&self, number: usize) -> Command {
+    #[must_use]
+    pub fn read(&self, number: usize) -> Command {
         let name = self.name(number);
         match self.keys[number].kind {
             KeyType::String => Command::new("GET").arg(name),
@@ -249,7 +250,8 @@ impl KeySpace {
     }
 
     /// The version in a reply to [`KeySpace::read`]; `None` when the key or its version is not there.
-    pub(super) fn seen(&self, number: usize, reply: Reply) -> Option<u64> {
+    #[must_use]
+    pub fn seen(&self, number: usize, reply: Reply) -> Option<u64> {
         let texts =
             || -> Option<Vec<String>> { reply.clone().list().ok()?.into_iter().map(|item| item.text().ok()).collect() };
         match self.keys[number].kind {

@@ -1,10 +1,8 @@
 //! Ballast dies: at every call of a migration, before it is sent, while it is under way, and before its reply is read.
 
-use std::time::Duration;
-
-use super::stage::{Clients, Stage, WAYS, Way};
+use super::stage::{Clients, Ground, Stage, WAYS, Way};
 use super::toll::{Dice, Toll};
-use super::tripwire::{Moment, Tripwire};
+use super::tripwire::{Diary, Moment};
 use crate::support::turn;
 
 /// Slots with keys in one migration: two windows of the gentle pace.
@@ -24,13 +22,14 @@ async fn ballast_dies_at_any_call_and_the_next_one_ends_what_it_began() {
 async fn dies(way: Way) -> Toll {
     let mut toll = Toll::of(format!("Ballast dies, {way}"));
     let mut dice = Dice::cast(&toll.family);
-    let stage = Stage::of(way, |builder| builder.replicas(1).node_timeout(Duration::from_secs(15))).await;
-    let undisturbed = calls_of_a_migration(&stage).await;
+    let mut stage = Stage::of(way, Ground::NO_ELECTIONS).await;
+    let undisturbed = stage.undisturbed(SLOTS).await;
     let instants = (0..undisturbed).flat_map(|call| Moment::ALL.map(|moment| (call, moment))).collect();
     for (call, moment) in dice.some_of(DEATHS, instants) {
         let story = format!("{way}: death {moment:?} call {call} of {undisturbed}");
+        stage.diary = Diary::begin();
         let load = stage.load(0);
-        let wire = Tripwire::at(Some((call, moment)));
+        let wire = stage.wire(Some((call, moment)));
         let mut engine = stage.engine(&stage.order(SLOTS).await, &wire);
         tokio::select! {
             () = wire.reached() => toll.injected += 1,
@@ -40,17 +39,7 @@ async fn dies(way: Way) -> Toll {
         // Dropping its future is what a kill does: no step is finished, nothing is tidied up.
         engine.abort();
         stage.mend(&mut toll, &story).await;
-        stage.check(load, Clients::Unharmed, &story).await;
+        stage.check(load, Clients::Unharmed, &mut toll, &story).await;
     }
     toll
-}
-
-/// How many calls a migration takes when nothing goes wrong.
-async fn calls_of_a_migration(stage: &Stage) -> usize {
-    let wire = Tripwire::at(None);
-    let order = stage.order(SLOTS).await;
-    let reports = stage.engine(&order, &wire).await.expect("the engine does not panic");
-    let moved = reports.iter().flat_map(|report| report.moved.iter()).collect();
-    assert_eq!(order.slots, moved, "{reports:?}");
-    wire.calls()
 }
