@@ -40,8 +40,8 @@ pub(super) enum Fault {
     Freeze(Who, u64),
     /// Out of Ballast's reach for so many milliseconds, and of nobody else's.
     CutOff(Who, u64),
-    /// `CLUSTER FAILOVER` said to its replica, with this word.
-    ManualFailover(Who, &'static str),
+    /// `CLUSTER FAILOVER` said to its replica.
+    ManualFailover(Who),
     /// `CLUSTER BUMPEPOCH` said to every node but the two ends, again and again. Said to an end at the very moment of the
     /// hand-over, it makes the servers lose the slot: `docs/traps.md`, 11.
     BumpEpochs,
@@ -65,14 +65,13 @@ pub(super) async fn strike(cluster: &mut LocalCluster, fault: Fault, order: &Ord
             Some(place)
         }
         Fault::CutOff(who, _) => Some(place(who)),
-        Fault::ManualFailover(who, word) => {
+        Fault::ManualFailover(who) => {
             let replica = match who {
                 Who::Source => place(Who::SourceReplica),
                 Who::Target => place(Who::TargetReplica),
                 other => panic!("{other:?} is no primary of the migration"),
             };
-            let failover = Command::new(format!("CLUSTER FAILOVER {word}").trim());
-            cluster.nodes[replica].server.call(failover).await.expect("a replica takes it");
+            cluster.nodes[replica].server.call(Command::new("CLUSTER FAILOVER")).await.expect("a replica takes it");
             Some(place(who))
         }
         Fault::BumpEpochs => {
@@ -105,7 +104,7 @@ pub(super) async fn heal(cluster: &mut LocalCluster, fault: Fault, struck: Optio
             cluster.nodes[place].server.resume();
         }
         Fault::CutOff(_, ms) => sleep(Duration::from_millis(ms)).await,
-        Fault::ManualFailover(..) => {
+        Fault::ManualFailover(_) => {
             // The primaries may refuse their votes, for the replica's claims are older than the slots' new owner: then
             // it gives up, and nothing has happened.
             drop(timeout(MANUAL_FAILOVER, until_succeeded(cluster, place)).await);
