@@ -590,7 +590,9 @@ async fn a_target_that_fills_up_half_way_through_a_slot_loses_no_key() {
 async fn a_move_stops_when_the_target_evicts_keys_to_make_room() {
     let _turn = turn().await;
     let cluster = start(LocalCluster::of(Kind::Redis70)).await;
-    let scene = Scene::new(&cluster, ProtocolChoice::Classic).await;
+    let mut scene = Scene::new(&cluster, ProtocolChoice::Classic).await;
+    // It looks before each window, and gently those are four slots.
+    scene.context.settings.pace = Pace::Gentle;
     let slots: SlotSet = scene.slots_of(0).await.iter().take(200).collect();
     let mut names = Names::of(&slots);
     let value = "x".repeat(20_000);

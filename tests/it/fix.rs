@@ -350,11 +350,15 @@ async fn nothing_is_mended_while_somebody_moves_slots() {
     let cluster = start(LocalCluster::of(Kind::Redis70)).await;
     let [b, c] = [&cluster.nodes[1], &cluster.nodes[2]];
     let mover = async {
-        for number in 11_000..16_384 {
-            flag(b, number, "IMPORTING", Some(c)).await;
-            flag(c, number, "MIGRATING", Some(b)).await;
-            flag(b, number, "NODE", Some(b)).await;
-            flag(c, number, "NODE", Some(b)).await;
+        // To and fro, for as long as it takes.
+        for turn in 0_u32.. {
+            let (to, from) = if turn.is_multiple_of(2) { (b, c) } else { (c, b) };
+            for number in 11_000..16_384 {
+                flag(to, number, "IMPORTING", Some(from)).await;
+                flag(from, number, "MIGRATING", Some(to)).await;
+                flag(to, number, "NODE", Some(to)).await;
+                flag(from, number, "NODE", Some(to)).await;
+            }
         }
     };
     let url = url(&c.server);
