@@ -126,5 +126,5 @@ async fn vitals(node: &Address, context: &Context) -> Option<Vitals> {
     let mut texts = replies.into_iter().map_while(|reply| reply.text().ok());
     let (stats, replication) = (ServerInfo::parse(&texts.next()?), ServerInfo::parse(&texts.next()?));
     let lags = replication.replicas().filter(|replica| replica.online).map(|replica| replica.lag_bytes);
-    Some(Vitals { evicted: stats.number("evicted_keys").unwrap_or(0), lag_bytes: lags.max().unwrap_or(0) })
+    Some(Vitals { evicted: stats.evicted_keys().unwrap_or(0), lag_bytes: lags.max().unwrap_or(0) })
 }

@@ -102,7 +102,7 @@ pub(super) fn stats() -> Command {
 
 /// Reads the reply to [`stats`]: keys evicted since the server's start.
 pub(super) fn evicted_keys(reply: Reply) -> Option<u64> {
-    ServerInfo::parse(&reply.text().ok()?).number("evicted_keys")
+    ServerInfo::parse(&reply.text().ok()?).evicted_keys()
 }
 
 /// The command that counts the members of a key of this type. Of a type that has none (a module's), the key itself.
