@@ -1,10 +1,10 @@
 //! How fast slots move: ours against `redis-cli` and `valkey-cli`, and against servers driven without any checks.
 //!
-//! `make bench-migrate`; `BALLAST_BENCH_ONLY=valkey-8.0` runs that row, `BALLAST_BENCH_KEYS=300000`
-//! fills with so many keys. Each figure comes from a fresh cluster with the same data: three full primaries and an empty
+//! `make bench-migrate`; `BALLAST_BENCH_ONLY=valkey-8.0` runs that row, `BALLAST_BENCH_MOVERS=ballast,bare` those movers,
+//! `BALLAST_BENCH_KEYS=300000` fills with so many keys, `BALLAST_BENCH_REPEATS=3` prints the median of three. Each figure comes from a fresh cluster with the same data: three full primaries and an empty
 //! fourth, which gets a quarter of the slots. A peer's time is that of its whole command, ours that of the engine from
 //! approved plan to last report; both are seconds while planning takes a part of one. A quarter of the keys ÷ that time is
-//! the rate.
+//! the rate. The last columns are processor seconds: on two cores, which everyone shares, they are what is scarce.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ use ballast::migration::{Pace, ProtocolChoice, Settings};
 use ballast::model::SLOT_COUNT;
 
 use common::data::{Data, fill};
-use common::{bare, movers, newcomers_slots, quarter};
+use common::{bare, movers, newcomers_slots, processor_seconds, quarter};
 
 const PIPELINES: [u32; 3] = [10, 100, 1000];
 
@@ -70,13 +70,17 @@ fn rows() -> Vec<Row> {
 #[tokio::main]
 async fn main() {
     let only = std::env::var("BALLAST_BENCH_ONLY").unwrap_or_default();
-    println!("{:<24} {:<34} {:>9} {:>9} {:>12} {:>8}", "servers", "mover", "moved", "seconds", "a second", "ours is");
+    let movers = std::env::var("BALLAST_BENCH_MOVERS").unwrap_or_default();
+    let wanted = |mover: &Mover| movers.split(',').any(|word| mover.to_string().contains(word));
+    println!(
+        "{:<24} {:<34} {:>9} {:>9} {:>12} {:>8} {:>9} {:>9}",
+        "servers", "mover", "moved", "seconds", "a second", "ours is", "mover cpu", "their cpu"
+    );
     for row in rows().into_iter().filter(|row| only.is_empty() || row.name == only) {
-        let ours = row.measure(Mover::Ours).await;
-        row.print("ballast, pace fast", ours, ours);
-        for mover in row.peers() {
-            let figure = row.measure(mover).await;
-            row.print(&mover.to_string(), figure, ours);
+        let mut ours = None;
+        for mover in [Mover::Ours].into_iter().chain(row.peers()).filter(wanted) {
+            let figure = row.median(mover).await;
+            row.print(&mover.to_string(), figure, *ours.get_or_insert(figure));
         }
     }
 }
@@ -96,7 +100,7 @@ enum Mover {
 impl std::fmt::Display for Mover {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Ours => f.write_str("ballast"),
+            Self::Ours => f.write_str("ballast, pace fast"),
             Self::Cli(pipeline) => write!(f, "--cluster rebalance, pipeline {pipeline}"),
             Self::CliAtomic => f.write_str("--cluster rebalance, atomic"),
             Self::Bare => f.write_str("bare, nothing checked"),
@@ -104,11 +108,13 @@ impl std::fmt::Display for Mover {
     }
 }
 
-/// What was moved, in the row's unit, and how long that took.
+/// What was moved, in the row's unit, how long that took, and the processor seconds of the mover and of the servers.
 #[derive(Clone, Copy)]
 struct Figure {
     moved: u64,
     took: Duration,
+    mover: f64,
+    servers: f64,
 }
 
 impl Figure {
@@ -134,13 +140,25 @@ impl Row {
     fn print(&self, mover: &str, figure: Figure, ours: Figure) {
         let unit = if matches!(self.data, Data::Nothing) { "slots" } else { "keys" };
         println!(
-            "{:<24} {mover:<34} {:>9} {:>9.2} {:>8.0} {unit} {:>7.2}×",
+            "{:<24} {mover:<34} {:>9} {:>9.2} {:>7.0} {unit} {:>7.2}× {:>9.2} {:>9.2}",
             self.name,
             figure.moved,
             figure.took.as_secs_f64(),
             figure.rate(),
-            ours.rate() / figure.rate()
+            ours.rate() / figure.rate(),
+            figure.mover,
+            figure.servers
         );
+    }
+
+    async fn median(&self, mover: Mover) -> Figure {
+        let repeats = std::env::var("BALLAST_BENCH_REPEATS").map_or(1, |count| count.parse().expect("a number"));
+        let mut figures = Vec::new();
+        for _ in 0..repeats {
+            figures.push(self.measure(mover).await);
+        }
+        figures.sort_by(|a, b| a.rate().total_cmp(&b.rate()));
+        figures[figures.len() / 2]
     }
 
     async fn measure(&self, mover: Mover) -> Figure {
@@ -148,6 +166,11 @@ impl Row {
         let cluster = LocalCluster::of(self.kind).unwrap().primaries(full).empty(empty).start().await.unwrap();
         fill(&cluster.nodes[..full], self.data).await;
         let plan = quarter(&cluster, full).await;
+        let processors = || {
+            let servers = cluster.nodes.iter().filter_map(|node| node.server.pid()).map(processor_seconds);
+            (processor_seconds(std::process::id()), servers.sum::<f64>())
+        };
+        let before = processors();
         let took = match mover {
             Mover::Ours => {
                 let settings = Settings { protocol: self.protocol, pace: Pace::Fast, ..Settings::default() };
@@ -163,6 +186,7 @@ impl Row {
             Mover::Bare if self.kind == Kind::Redis86 => bare::import(&cluster, &plan).await,
             Mover::Bare => bare::atomic(&cluster, &plan).await,
         };
+        let after = processors();
         let slots = newcomers_slots(&cluster, full).await;
         let expected = SLOT_COUNT * empty / (full + empty);
         // redis-cli leaves a slot more or less behind.
@@ -173,7 +197,7 @@ impl Row {
         }
         assert_eq!(keys.iter().sum::<u64>(), self.data.keys(), "{mover}: keys were lost, or are on two nodes");
         let moved = if self.data.keys() == 0 { slots as u64 } else { keys[full..].iter().sum() };
-        Figure { moved, took }
+        Figure { moved, took, mover: after.0 - before.0, servers: after.1 - before.1 }
     }
 
     async fn cli(&self, cluster: &LocalCluster, more: &[&str]) -> Duration {

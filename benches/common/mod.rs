@@ -19,6 +19,9 @@ use ballast::model::{SLOT_COUNT, SlotSet};
 /// How long one call may take: a MIGRATE of much data among them.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Linux tells processor time in hundredths of a second, whatever its kernel counts in.
+const TICKS_A_SECOND: f64 = 100.0;
+
 /// Slots that go from one node to another, by their places in the cluster.
 #[derive(Debug, Clone)]
 pub(crate) struct Step {
@@ -69,4 +72,12 @@ pub(crate) async fn say(link: &Link, commands: &[Command]) -> Vec<Reply> {
         panic!("{error:?}");
     }
     replies
+}
+
+/// Processor seconds that a process took so far, with those of children that it has waited for (proc(5), `stat`).
+pub(crate) fn processor_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name in brackets may hold spaces; utime, stime, cutime and cstime are the 12th to 15th words after it.
+    let words = stat.rsplit_once(')').unwrap().1.split_whitespace();
+    words.skip(11).take(4).map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / TICKS_A_SECOND
 }
