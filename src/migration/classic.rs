@@ -12,8 +12,8 @@
 //! Transfer    source  rounds of MIGRATE … KEYS and GETKEYSINSLOT, in every database, until no key is left
 //! Verify      source  ROLE, and COUNTKEYSINSLOT = 0 in every database: what is left when NODE is told is deleted
 //! AssignTarget        SETSLOT IMPORTING again, then NODE: without the flag the target would claim without a new epoch
-//! AssignSource        SETSLOT NODE                                         (a source without slots may refuse it)
-//! TellOthers          SETSLOT NODE on every other primary                       (a courtesy: gossip tells it too)
+//! Tell        source  SETSLOT NODE                                                 (a source without slots may refuse it)
+//!             others  SETSLOT NODE on every other primary                      (a courtesy: gossip tells it too)
 //! Confirm     both    CLUSTER NODES: no flag is left, the target owns the slots by a higher epoch, else BUMPEPOCH
 //! ```
 //!
@@ -112,8 +112,7 @@ enum Phase {
     Transfer,
     Verify { attempt: u32 },
     AssignTarget { attempt: u32 },
-    AssignSource,
-    TellOthers,
+    Tell,
     Confirm { bumped: bool },
     BumpEpoch,
     RetractTarget,
@@ -171,8 +170,8 @@ impl Classic {
             Phase::Migrate { .. } => "migrate",
             Phase::Transfer => "transfer",
             Phase::Verify { .. } => "verify",
-            Phase::AssignTarget { .. } | Phase::AssignSource => "assign",
-            Phase::TellOthers => "tell-others",
+            Phase::AssignTarget { .. } => "assign",
+            Phase::Tell => "tell",
             Phase::Confirm { .. } | Phase::BumpEpoch => "confirm",
             Phase::RetractTarget | Phase::RetractCheck | Phase::RetractSource { .. } | Phase::Reopen => "retract",
             Phase::Over => "over",
@@ -261,11 +260,11 @@ impl Classic {
                     .flat_map(|slot| [wording::importing(*slot, &source.id), wording::node(*slot, &target.id)])
                     .collect(),
             ),
-            Phase::AssignSource => setslot(&source.address, each(&slots, &|slot| wording::node(slot, &target.id))),
-            Phase::TellOthers => {
+            Phase::Tell => {
                 let commands: Vec<Command> = each(&slots, &|slot| wording::node(slot, &target.id));
+                let others = self.job.route.others.iter();
                 let tell = |node| call(node, Lane::Control, commands.clone(), QUESTION_PATIENCE);
-                self.job.route.others.iter().map(tell).collect()
+                setslot(&source.address, commands.clone()).into_iter().chain(others.map(tell)).collect()
             }
             Phase::Confirm { .. } => self.job.route.ask_both(),
             Phase::BumpEpoch => setslot(&target.address, vec![Command::new("CLUSTER BUMPEPOCH")]),
@@ -298,14 +297,10 @@ impl Classic {
     /// Hears what the calls of [`next`](Self::next) brought, and how long they took.
     pub(super) fn hear(&mut self, results: Vec<Result<Vec<Reply>, LinkError>>, took: Duration) {
         match self.phase {
-            // Nobody waits for these: the slots have moved, and `Confirm` sees whether the source knows.
-            Phase::AssignSource => {
-                let alone = self.job.route.others.is_empty();
-                self.phase = if alone { Phase::Confirm { bumped: false } } else { Phase::TellOthers };
-            }
-            Phase::TellOthers => {
-                // Gossip tells whoever does not answer; the next windows do not wait for it again.
-                let mut results = results.into_iter();
+            Phase::Tell => {
+                // The slots have moved. `Confirm` sees whether the source knows; gossip tells whoever of the others does not
+                // answer, and the next windows do not wait for it again.
+                let mut results = results.into_iter().skip(1);
                 self.job.route.others.retain(|_| results.next().is_some_and(|result| result.is_ok()));
                 self.phase = Phase::Confirm { bumped: false };
             }
@@ -370,8 +365,7 @@ impl Classic {
                 self.next_window();
             }
             Phase::Vacancy
-            | Phase::AssignSource
-            | Phase::TellOthers
+            | Phase::Tell
             | Phase::Confirm { .. }
             | Phase::BumpEpoch
             | Phase::Over => {}
@@ -389,7 +383,7 @@ impl Classic {
                 | Phase::Transfer
                 | Phase::Verify { .. }
                 | Phase::AssignTarget { .. }
-                | Phase::AssignSource
+                | Phase::Tell
         );
         if about_window && self.window.is_empty() {
             self.window_done();
@@ -745,7 +739,7 @@ impl Classic {
             // The source may fail over while replicas catch up: it is asked again.
             (self.rest, self.phase) = (rest_before_retry(attempt), Phase::Verify { attempt: attempt + 1 });
         } else {
-            self.phase = Phase::AssignSource;
+            self.phase = Phase::Tell;
         }
     }
 

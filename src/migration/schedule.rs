@@ -4,7 +4,7 @@
 //! main thread, and one fork), and several sources may feed one target, except by Redis' atomic migration, which allows
 //! a node one task in either role.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::pace::{Pace, Portion};
 use crate::cluster::question::AtomicProtocol;
@@ -34,6 +34,8 @@ struct Pair {
     atomic: Option<AtomicProtocol>,
     /// Lowest first.
     waiting: VecDeque<Cargo>,
+    /// Slots that one classic migration takes.
+    classic_slots: usize,
 }
 
 /// A slot with what is in it.
@@ -54,8 +56,8 @@ pub(super) struct Schedule {
     lanes: usize,
 }
 
-/// Slots in one classic migration: what one journal entry covers, and one look at both ends precedes.
-const CLASSIC_SLOTS: usize = 512;
+/// Most slots in one classic migration: what one journal entry covers, and one look at both ends precedes.
+const MOST_CLASSIC_SLOTS: usize = 512;
 
 /// Migrations into one target: it takes them in with one main thread, and while the last changes of one wait there, writes
 /// to its source wait too.
@@ -80,13 +82,18 @@ impl Schedule {
                     target: step.to.clone(),
                     atomic: atomic(&step.from, &step.to),
                     waiting: [cargo].into(),
+                    classic_slots: MOST_CLASSIC_SLOTS,
                 }),
             }
         }
+        let lanes = pace.lanes();
         for pair in &mut pairs {
+            // As many in each lane, so that no lane is left with the last ones alone.
+            let rounds = pair.waiting.len().div_ceil(MOST_CLASSIC_SLOTS * lanes);
+            pair.classic_slots = pair.waiting.len().div_ceil(rounds * lanes);
             pair.waiting.make_contiguous().sort_by_key(|cargo| cargo.slot);
         }
-        Self { pairs, running: Vec::new(), concurrency: concurrency.max(1), lanes: pace.lanes() }
+        Self { pairs, running: Vec::new(), concurrency: concurrency.max(1), lanes }
     }
 
     /// Whether any slot has not begun to move.
@@ -99,9 +106,11 @@ impl Schedule {
         if self.running.len() >= self.concurrency {
             return None;
         }
-        let place = self.pairs.iter().position(|pair| self.may_start(pair))?;
+        // Of those that may, a pair that stands idle before a second lane: each source has its own main thread.
+        let may_start = self.pairs.iter().enumerate().filter(|(_, pair)| self.may_start(pair));
+        let (place, _) = may_start.min_by_key(|(_, pair)| self.lanes_of(pair))?;
         let pair = &mut self.pairs[place];
-        let slots = if pair.atomic.is_some() { pair.cut(portion) } else { pair.cut(Portion::of_slots(CLASSIC_SLOTS)) };
+        let slots = pair.cut(if pair.atomic.is_some() { portion } else { Portion::of_slots(pair.classic_slots) });
         let Pair { source, target, atomic, .. } = &*pair;
         let migration = Migration { source: source.clone(), target: target.clone(), slots, atomic: *atomic };
         if pair.waiting.is_empty() {
@@ -112,12 +121,17 @@ impl Schedule {
     }
 
     fn may_start(&self, pair: &Pair) -> bool {
-        let of_pair = |running: &&Migration| running.source == pair.source && running.target == pair.target;
-        let lanes = self.running.iter().filter(of_pair).count();
-        let sources = self.running.iter().filter(|running| running.target == pair.target).count() - lanes;
-        let others = || self.running.iter().filter(|running| !of_pair(running));
+        let mut others = self.running.iter().filter(|running| !pair.is_of(running));
+        let lanes = self.lanes_of(pair);
         let lane_is_free = lanes == 0 || pair.atomic.is_none() && lanes < self.lanes;
-        lane_is_free && sources < MOST_SOURCES && !others().any(|running| conflict(pair, running))
+        let sources = others.clone().filter(|running| running.target == pair.target).map(|running| &running.source);
+        let room_at_target = sources.collect::<BTreeSet<_>>().len() < MOST_SOURCES;
+        lane_is_free && room_at_target && !others.any(|running| conflict(pair, running))
+    }
+
+    /// Migrations of `pair` that run.
+    fn lanes_of(&self, pair: &Pair) -> usize {
+        self.running.iter().filter(|running| pair.is_of(running)).count()
     }
 
     /// Notes that a migration is over.
@@ -131,7 +145,10 @@ impl Schedule {
         let left = slots.iter().map(cargo);
         match self.pairs.iter_mut().find(|pair| pair.source == source && pair.target == target) {
             Some(pair) => pair.waiting = left.chain(pair.waiting.drain(..)).collect(),
-            None => self.pairs.insert(0, Pair { source, target, atomic, waiting: left.collect() }),
+            None => {
+                let classic_slots = MOST_CLASSIC_SLOTS;
+                self.pairs.insert(0, Pair { source, target, atomic, waiting: left.collect(), classic_slots });
+            }
         }
     }
 
@@ -142,6 +159,11 @@ impl Schedule {
 }
 
 impl Pair {
+    /// Whether `migration` has the same ends.
+    fn is_of(&self, migration: &Migration) -> bool {
+        migration.source == self.source && migration.target == self.target
+    }
+
     /// Takes slots from the front until the portion is full: one at least.
     fn cut(&mut self, portion: Portion) -> SlotSet {
         let (mut slots, mut keys, mut bytes) = (Vec::new(), 0.0, 0.0);
@@ -246,10 +268,12 @@ mod tests {
     }
 
     #[test]
-    fn two_classic_migrations_of_a_pair_take_turns_at_a_fast_pace() {
-        let plan = moves(&[('a', 'b', 0..2000)]);
+    fn every_pair_gets_a_lane_before_one_gets_two_and_lanes_get_as_much() {
+        let plan = moves(&[('a', 'd', 0..1365), ('b', 'd', 1365..2730), ('c', 'd', 2730..3000)]);
         let mut schedule = Schedule::new(&plan, |_, _| None, small, Pace::Fast, 8);
-        let slots: Vec<usize> = std::iter::from_fn(|| schedule.start_next(ALL)).map(|one| one.slots.len()).collect();
-        assert_eq!(slots, [CLASSIC_SLOTS, CLASSIC_SLOTS]);
+        let begun: Vec<Migration> = std::iter::from_fn(|| schedule.start_next(ALL)).collect();
+        let sources: Vec<NodeId> = begun.iter().map(|one| one.source.clone()).collect();
+        assert_eq!(sources, ['a', 'b', 'c', 'a', 'b', 'c'].map(node));
+        assert_eq!(begun.iter().map(|one| one.slots.len()).collect::<Vec<_>>(), [342, 342, 135, 342, 342, 135]);
     }
 }

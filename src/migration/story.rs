@@ -269,7 +269,7 @@ async fn whoever_watches_hears_who_and_why_and_every_step_with_its_time() {
     let words = heard.words.lock().expect("no holder panics");
     let mut steps: Vec<&str> = words.iter().map(|word| word.step.as_str()).collect();
     steps.dedup();
-    let window = ["vacancy", "weigh", "import", "migrate", "transfer", "verify", "assign", "tell-others", "confirm"];
+    let window = ["vacancy", "weigh", "import", "migrate", "transfer", "verify", "assign", "tell", "confirm"];
     assert_eq!(steps, [window, window].concat());
     let last = words.last().expect("some");
     assert!(last.finished && words.iter().filter(|word| word.finished).count() == 1);
