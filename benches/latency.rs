@@ -29,6 +29,10 @@ use common::{Step, bare, movers, quarter};
 
 /// Keys that the load asks for; they lie among those that only fill the servers.
 const ASKED_KEYS: usize = 20_000;
+/// Keys of 100 bytes that fill the servers: sixty for each slot.
+const KEYS: usize = 1_000_000;
+/// The first requests of a load meet cold connections and sleeping processors.
+const WARM_UP: Duration = Duration::from_millis(500);
 /// Requests due while slots move, over all pairs.
 const REQUESTS: f64 = 20_000.0;
 
@@ -118,7 +122,7 @@ impl Row {
         };
         let builder = LocalCluster::of(self.kind).unwrap().primaries(3).empty(1).settings(settings);
         let cluster = builder.start().await.unwrap();
-        fill(&cluster.nodes[..3], Data::Strings(number("BALLAST_BENCH_KEYS", 400_000), 100)).await;
+        fill(&cluster.nodes[..3], Data::Strings(number("BALLAST_BENCH_KEYS", KEYS), 100)).await;
         let client = Arc::new(Client::connect(&cluster.addresses(), None).await.unwrap());
         let keys = Arc::new(KeySpace::new(ASKED_KEYS, 1, SlotSet::default()));
         keys.fill(&client).await.unwrap();
@@ -134,7 +138,11 @@ impl Row {
         let (mut pairs, mut failed) = (Vec::new(), 0);
         for _ in 0..count {
             let load = Load::start(client.clone(), keys.clone(), &LoadSettings { rate, ..LoadSettings::default() });
+            load.enter(None);
+            tokio::time::sleep(WARM_UP).await;
+            load.enter(Phase::Idle);
             tokio::time::sleep(stretch).await;
+            load.enter(None);
             let (mut moved, mut took) = (0, Duration::ZERO);
             let mut steps = [&there, &back].into_iter().cycle();
             while took < stretch {
@@ -149,7 +157,7 @@ impl Row {
             if let Some(complaint) = &report.complaint {
                 println!("  {complaint}");
             }
-            let keys = moved * (number("BALLAST_BENCH_KEYS", 400_000) + ASKED_KEYS) as u64 / 4;
+            let keys = moved * (number("BALLAST_BENCH_KEYS", KEYS) + ASKED_KEYS) as u64 / 4;
             pairs.push(Pair { quiet: latency(Phase::Idle), moving: latency(Phase::Migrating), keys, took });
         }
         assert_eq!(verify(&client, &keys).await.unwrap().lost, 0, "{name}: writes were lost");
@@ -157,7 +165,7 @@ impl Row {
         self.print(name, &pairs, failed);
     }
 
-    /// Requests that fall due meanwhile count as such; looking and planning beforehand is no moving.
+    /// Requests that fall due meanwhile count as such; looking and planning beforehand is neither moving nor quiet.
     async fn move_slots(&self, mover: Mover, cluster: &LocalCluster, steps: &[Step], load: &Load) -> Duration {
         cluster.wait_until_agreed().await.unwrap();
         let ours = match mover {
@@ -194,7 +202,7 @@ impl Row {
             Mover::Bare => drop(bare::atomic(cluster, steps).await),
         }
         let took = begun.elapsed();
-        load.enter(Phase::Idle);
+        load.enter(None);
         took
     }
 

@@ -111,6 +111,13 @@ impl Capabilities {
         }
     }
 
+    /// Whether a node that gets slots by `SETSLOT NODE` tells all the others anew with each of them: Redis before 8.4 and
+    /// Valkey before 9 send so many messages, later ones a single message (measured with 64 slots in one pipeline).
+    #[must_use]
+    pub fn tells_of_each_slot(&self) -> bool {
+        self.atomic.is_none()
+    }
+
     /// The protocol of atomic migration that may be used between this source and that target.
     #[must_use]
     pub fn atomic_with(&self, target: &Self) -> Option<AtomicProtocol> {

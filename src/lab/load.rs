@@ -141,9 +141,9 @@ impl Load {
         Self { shared, stop, driver }
     }
 
-    /// From now on, requests that fall due count for this phase.
-    pub fn enter(&self, phase: Phase) {
-        self.shared.latencies.enter(phase);
+    /// From now on, requests that fall due count for this phase, or for none.
+    pub fn enter(&self, phase: impl Into<Option<Phase>>) {
+        self.shared.latencies.enter(phase.into());
     }
 
     /// What it did so far.

@@ -1,7 +1,7 @@
 //! Moves slots with `SETSLOT` and `MIGRATE`: every server can. Pure: no clock, no connection.
 //!
 //! Slots are taken in windows; each phase is one pipeline for the whole window, so that a server saves its cluster file
-//! once per phase instead of once per slot:
+//! once per phase instead of once per slot.
 //!
 //! ```text
 //! Vacancy     target  COUNTKEYSINSLOT = 0: stray copies would collide later           (not when resuming)
@@ -11,9 +11,11 @@
 //! Migrate     source  SETSLOT MIGRATING
 //! Transfer    source  rounds of MIGRATE … KEYS and GETKEYSINSLOT, in every database, until no key is left
 //! Verify      source  ROLE, and COUNTKEYSINSLOT = 0 in every database: what is left when NODE is told is deleted
-//! AssignTarget        SETSLOT IMPORTING again, then NODE: without the flag the target would claim without a new epoch
+//! AssignTarget        SETSLOT IMPORTING again, then NODE: without the flag the target would claim without a new epoch.
+//!                     Where it tells all nodes of each such slot by itself: one transaction, and the flag for the last one
 //! Tell        source  SETSLOT NODE                                                 (a source without slots may refuse it)
 //!             others  SETSLOT NODE on every other primary                      (a courtesy: gossip tells it too)
+//!             … where each slot is told by itself, a few at a time: every node looks through its whole map each time
 //! Confirm     both    CLUSTER NODES: no flag is left, the target owns the slots by a higher epoch, else BUMPEPOCH
 //! ```
 //!
@@ -21,6 +23,9 @@
 //! there, and if it then holds none, the source may be stable too. If it does hold keys, the slot is opened again and left
 //! for `settle`.
 
+mod closing;
+mod retraction;
+mod transfer;
 mod weigh;
 mod window;
 
@@ -29,13 +34,13 @@ use std::time::Duration;
 
 use super::call::{Call, Copies, Ending, Next, QUESTION_PATIENCE};
 use super::pace::{Allowance, Pace, Round};
-use super::survey::Route;
-use super::wording::{self, Refused, Transfer};
-use crate::cluster::question::ClusterNodes;
-use crate::cluster::{Command, Lane, LinkError, Question, Reply, ReplyError, ServerError};
-use crate::model::{Address, NodeRecord, OpenDirection, Role, SlotId, SlotSet};
+use super::survey::{Route, Telling};
+use super::wording;
+use crate::cluster::{Command, Lane, LinkError, Reply, ServerError};
+use crate::model::{Address, SlotId, SlotSet};
+use transfer::Sent;
 use weigh::Weighing;
-use window::{Batch, Key, OpenSlot};
+use window::OpenSlot;
 
 /// What a classic migration is to do.
 #[derive(Debug, Clone)]
@@ -55,22 +60,12 @@ pub(super) struct Job {
 
 /// Valkey 8+ executes `SETSLOT` on replicas first and waits two seconds for each command.
 const SETSLOT_PATIENCE: Duration = Duration::from_secs(2);
-/// MIGRATEs in one pipeline: the source serves nobody in between, and each may wait for its socket. With the time-out
-/// shared out, a target that hangs keeps the source for about three seconds, far below any node time-out.
-const MOST_CALLS_PER_ROUND: usize = 32;
-/// The shortest share: below this, a busy but healthy target would look like a broken one.
-const LEAST_TIMEOUT_MS: u64 = 100;
 /// How often a slot may refuse to get emptier before it is left open for later.
 const MOST_STALLS: u32 = 10;
 /// How often a `SETSLOT` is said again while replicas lag.
 const MOST_RETRIES: u32 = 6;
-/// What one MIGRATE carries at most: its payload is built in memory, and blocks the source.
-const MOST_KEYS_PER_CALL: usize = 1000;
 /// Keys of all slots in hand together, as far as they are counted beforehand: their names are held in memory.
 const MOST_KEYS_IN_HAND: u64 = 100_000;
-/// Keys that one round asks for: a reply of twenty thousand was measured to take a server one to three milliseconds.
-const MOST_KEYS_ASKED: usize = 10_000;
-
 /// The state machine.
 #[derive(Debug)]
 pub(super) struct Classic {
@@ -79,10 +74,16 @@ pub(super) struct Classic {
     waiting: VecDeque<SlotId>,
     /// The slots being moved now.
     window: Vec<OpenSlot>,
+    /// Those of them that are being closed.
+    closing: Vec<SlotId>,
+    /// Those that were: the target said yes to them.
+    assigned: Vec<SlotId>,
     /// Slots of this window that have to be closed without moving, and why.
     retracted: Vec<(SlotId, String)>,
     /// The weighing of the window's slots, while it lasts.
     weighing: Option<Weighing>,
+    /// Whether slots may be given to the target in one transaction.
+    in_one: bool,
     /// Keys that the target had evicted when we began.
     evicted: Option<u64>,
     allowance: Allowance,
@@ -122,21 +123,17 @@ enum Phase {
     Over,
 }
 
-#[derive(Debug)]
-enum Sent {
-    Select,
-    Migrate { slot: SlotId, keys: usize, bytes: u64, guess: Duration },
-    Keys { slot: SlotId, database: u32 },
-}
-
 impl Classic {
     pub(super) fn new(job: Job) -> Self {
         let mut machine = Self {
             phase: Phase::Over,
             waiting: job.slots.iter().copied().collect(),
             window: Vec::new(),
+            closing: Vec::new(),
+            assigned: Vec::new(),
             retracted: Vec::new(),
             weighing: None,
+            in_one: false,
             evicted: None,
             allowance: Allowance { round: Duration::ZERO, call: Duration::MAX, duty: 1.0 },
             round: Round::new(),
@@ -218,69 +215,32 @@ impl Classic {
         }
         let (source, target) = (self.job.route.source.clone(), self.job.route.target.clone());
         let slots: Vec<SlotId> = self.window.iter().map(|open| open.slot).collect();
-        let retracted: Vec<SlotId> = self.retracted.iter().map(|(slot, _)| *slot).collect();
-        let setslot = |node: &Address, commands: Vec<Command>| {
-            let patience = QUESTION_PATIENCE + SETSLOT_PATIENCE * u32::try_from(commands.len()).unwrap_or(u32::MAX);
-            vec![call(node, Lane::Control, commands, patience)]
-        };
-        let question = |node: &Address, commands| vec![call(node, Lane::Control, commands, QUESTION_PATIENCE)];
-        let each = |slots: &[SlotId], word: &dyn Fn(SlotId) -> Command| slots.iter().map(|slot| word(*slot)).collect();
         Next::Calls(match self.phase {
             Phase::Vacancy => {
                 let count = || wording::count_keys(&slots, self.job.route.databases);
-                let at_target = std::iter::once(wording::stats()).chain(count()).collect();
+                let may_transact =
+                    if self.job.route.telling == Telling::EachImported { &wording::transaction()[..] } else { &[] };
+                let at_target =
+                    std::iter::once(wording::stats()).chain(may_transact.iter().cloned()).chain(count()).collect();
                 vec![
                     call(&target.address, Lane::Control, at_target, QUESTION_PATIENCE),
                     call(&source.address, Lane::Control, count(), QUESTION_PATIENCE),
                 ]
             }
             Phase::Weigh => {
-                let commands = self.weighing.as_mut().and_then(Weighing::commands).unwrap_or_default();
+                let room = self.allowance.round;
+                let commands = self.weighing.as_mut().and_then(|weighing| weighing.commands(room)).unwrap_or_default();
                 vec![call(&source.address, Lane::Transfer, commands, QUESTION_PATIENCE)]
             }
-            Phase::Import { .. } => {
-                setslot(&target.address, each(&slots, &|slot| wording::importing(slot, &source.id)))
-            }
+            Phase::Import { .. } => setslot(&target.address, each(&slots, |slot| wording::importing(slot, &source.id))),
             Phase::Migrate { .. } => {
-                setslot(&source.address, each(&slots, &|slot| wording::migrating(slot, &target.id)))
+                setslot(&source.address, each(&slots, |slot| wording::migrating(slot, &target.id)))
             }
             Phase::Transfer => vec![self.transfer()],
-            Phase::Verify { .. } => {
-                // A source that was demoted still counts, and its successor takes writes. One whose flag is another
-                // than ours gives its keys to somebody else, too.
-                let mut commands = vec![wording::role()];
-                commands.extend(ClusterNodes::of(&source.address).commands());
-                commands.extend(wording::count_keys(&slots, self.job.route.databases));
-                vec![call(&source.address, Lane::Transfer, commands, QUESTION_PATIENCE)]
-            }
-            Phase::AssignTarget { .. } => setslot(
-                &target.address,
-                slots
-                    .iter()
-                    .flat_map(|slot| [wording::importing(*slot, &source.id), wording::node(*slot, &target.id)])
-                    .collect(),
-            ),
-            Phase::Tell => {
-                let commands: Vec<Command> = each(&slots, &|slot| wording::node(slot, &target.id));
-                let others = self.job.route.others.iter();
-                let tell = |node| call(node, Lane::Control, commands.clone(), QUESTION_PATIENCE);
-                setslot(&source.address, commands.clone()).into_iter().chain(others.map(tell)).collect()
-            }
+            Phase::Verify { .. } | Phase::AssignTarget { .. } | Phase::Tell => self.close(),
             Phase::Confirm { .. } => self.job.route.ask_both(),
             Phase::BumpEpoch => setslot(&target.address, vec![Command::new("CLUSTER BUMPEPOCH")]),
-            Phase::RetractTarget => {
-                let count_and_close =
-                    |slot: &SlotId| [wording::count_keys(&[*slot], 1).remove(0), wording::stable(*slot)];
-                setslot(&target.address, retracted.iter().flat_map(count_and_close).collect())
-            }
-            Phase::RetractCheck => {
-                // A target that was demoted forgets its keys, and its successor has them.
-                let mut commands = vec![wording::role()];
-                commands.extend(wording::count_keys(&retracted, self.job.route.databases));
-                question(&target.address, commands)
-            }
-            Phase::RetractSource { .. } => setslot(&source.address, each(&retracted, &wording::stable)),
-            Phase::Reopen => setslot(&target.address, each(&retracted, &|slot| wording::importing(slot, &source.id))),
+            Phase::RetractTarget | Phase::RetractCheck | Phase::RetractSource { .. } | Phase::Reopen => self.retract(),
             Phase::Over => {
                 return Next::Finished(Ending {
                     moved: self.moved.iter().copied().collect(),
@@ -297,13 +257,7 @@ impl Classic {
     /// Hears what the calls of [`next`](Self::next) brought, and how long they took.
     pub(super) fn hear(&mut self, results: Vec<Result<Vec<Reply>, LinkError>>, took: Duration) {
         match self.phase {
-            Phase::Tell => {
-                // The slots have moved. `Confirm` sees whether the source knows; gossip tells whoever of the others does not
-                // answer, and the next windows do not wait for it again.
-                let mut results = results.into_iter().skip(1);
-                self.job.route.others.retain(|_| results.next().is_some_and(|result| result.is_ok()));
-                self.phase = Phase::Confirm { bumped: false };
-            }
+            Phase::Tell => self.told(results),
             Phase::Confirm { bumped } => self.confirm(results, bumped),
             Phase::Vacancy => {
                 self.round.learn_way(took);
@@ -342,54 +296,28 @@ impl Classic {
                 self.verify(replies, attempt);
             }
             Phase::AssignTarget { attempt } => self.hear_assignment(replies, attempt),
-            Phase::RetractTarget => {
-                // A target that stays importing must not be left to a stable source.
-                let refused = replies.iter().any(|reply| matches!(reply, Reply::Error(_)));
-                // Redis from 8.4 on counts no keys of a slot that it neither owns nor imports, so that `RetractCheck` would
-                // find none there. What it counted in the same breath before counts; it has one database.
-                let holds = replies.iter().step_by(2).any(|reply| *reply != Reply::Int(0));
-                self.phase = if refused || holds { Phase::Reopen } else { Phase::RetractCheck };
+            Phase::RetractTarget | Phase::RetractCheck | Phase::RetractSource { .. } | Phase::Reopen => {
+                self.hear_retraction(replies);
             }
-            Phase::RetractCheck => self.check_retracted(replies),
-            Phase::RetractSource { attempt } if replicas_lag(&replies, attempt) => {
-                (self.rest, self.phase) = (rest_before_retry(attempt), Phase::RetractSource { attempt: attempt + 1 });
-            }
-            Phase::RetractSource { .. } => {
-                let refused = replies.iter().any(|reply| matches!(reply, Reply::Error(_)));
-                let end = if refused { &mut self.unsettled } else { &mut self.stayed };
-                end.append(&mut self.retracted);
-                self.next_window();
-            }
-            Phase::Reopen => {
-                self.unsettled.append(&mut self.retracted);
-                self.next_window();
-            }
-            Phase::Vacancy
-            | Phase::Tell
-            | Phase::Confirm { .. }
-            | Phase::BumpEpoch
-            | Phase::Over => {}
+            Phase::Vacancy | Phase::Tell | Phase::Confirm { .. } | Phase::BumpEpoch | Phase::Over => {}
         }
         self.skip_empty_phases();
     }
 
     /// Phases with nothing left to say are passed over.
     fn skip_empty_phases(&mut self) {
-        let about_window = matches!(
-            self.phase,
-            Phase::Weigh
-                | Phase::Import { .. }
-                | Phase::Migrate { .. }
-                | Phase::Transfer
-                | Phase::Verify { .. }
-                | Phase::AssignTarget { .. }
-                | Phase::Tell
-        );
-        if about_window && self.window.is_empty() {
-            self.window_done();
+        let closes = matches!(self.phase, Phase::Verify { .. } | Phase::AssignTarget { .. } | Phase::Tell);
+        let opens = matches!(self.phase, Phase::Weigh | Phase::Import { .. } | Phase::Migrate { .. } | Phase::Transfer);
+        if (opens || closes) && self.window.is_empty() {
+            return if self.assigned.is_empty() {
+                self.window_done()
+            } else {
+                self.phase = Phase::Confirm { bumped: false }
+            };
         }
-        if self.phase == Phase::Transfer && self.window.iter().all(OpenSlot::is_empty) {
-            self.phase = Phase::Verify { attempt: 0 };
+        if self.phase == Phase::Transfer || closes && self.closing.is_empty() {
+            let all_empty = self.window.iter().all(OpenSlot::is_empty);
+            self.phase = if all_empty { self.close_some() } else { Phase::Transfer };
         }
     }
 
@@ -409,6 +337,7 @@ impl Classic {
     /// The window's slots went as far as they can; those to retract come now.
     fn window_done(&mut self) {
         self.window.clear();
+        self.closing.clear();
         if self.retracted.is_empty() { self.next_window() } else { self.phase = Phase::RetractTarget }
     }
 
@@ -421,7 +350,9 @@ impl Classic {
             Phase::Import { attempt: 0 } => matches!(error, LinkError::Unreachable { .. } | LinkError::Refused { .. }),
             _ => false,
         };
-        let left = self.window.drain(..).map(|open| (open.slot, reason.clone()));
+        self.closing.clear();
+        let left = self.window.drain(..).map(|open| open.slot).chain(self.assigned.drain(..));
+        let left = left.map(|slot| (slot, reason.clone()));
         if untouched {
             self.stayed.extend(left)
         } else {
@@ -447,6 +378,11 @@ impl Classic {
             && let Some(objection) = self.evicts(replies.remove(0))
         {
             return self.give_back(&objection);
+        }
+        if let (Telling::EachImported, Some(Ok(replies))) = (self.job.route.telling, &mut at_target) {
+            let transaction = replies.drain(..replies.len().min(wording::transaction().len()));
+            // Both are asked, for what follows a MULTI that was refused would happen, one by one.
+            self.in_one = transaction.map(Reply::ok).filter(Result::is_ok).count() == wording::transaction().len();
         }
         let (strays, own) = match (read(at_target), read(results.next())) {
             (Ok(strays), Ok(own)) => (strays, own),
@@ -491,7 +427,7 @@ impl Classic {
     }
 
     fn hear_weights(&mut self, replies: Vec<Reply>, took: Duration) {
-        self.rest = self.allowance.rest_after(took);
+        self.rest = self.allowance.rest_after(self.round.busy(took), self.round.way());
         if let Some(weighing) = &mut self.weighing {
             weighing.hear(replies, self.allowance.call);
         }
@@ -529,271 +465,6 @@ impl Classic {
         }
     }
 
-    /// The next round: keys that we know of are moved, and slots of which we know none are asked for more.
-    fn transfer(&mut self) -> Call {
-        let most_calls = if self.cautious { 1 } else { MOST_CALLS_PER_ROUND };
-        let mut room = self.allowance.round;
-        let mut to_ask = MOST_KEYS_ASKED;
-        let (mut batches, mut asked) = (Vec::new(), Vec::new());
-        for open in self.window.iter_mut().filter(|open| !open.is_empty()) {
-            if room.is_zero() || batches.len() == most_calls {
-                break;
-            }
-            if let Some(batch) = open.take(room.min(self.allowance.call), MOST_KEYS_PER_CALL, &self.round) {
-                room = room.saturating_sub(self.round.time(batch.guess));
-                batches.push((open.slot, open.replace, batch));
-            }
-            if open.knows_none() && !open.listed && to_ask > 0 {
-                to_ask = to_ask.saturating_sub(MOST_KEYS_PER_CALL);
-                asked.push(open.slot);
-            }
-        }
-        // Each MIGRATE waits for its socket to connect, to write and to read: the time-out is shared out.
-        let timeout_ms = (self.job.migrate_timeout_ms / batches.len().max(1) as u64).max(LEAST_TIMEOUT_MS);
-        let patience = QUESTION_PATIENCE + Duration::from_millis(timeout_ms.saturating_mul(3 * batches.len() as u64));
-        let mut commands = Vec::new();
-        self.sent.clear();
-        for (slot, replace, batch) in batches {
-            self.send_batch(slot, replace, batch, timeout_ms, &mut commands);
-        }
-        for slot in asked {
-            for database in 0..self.job.route.databases.max(1) {
-                self.select(database, &mut commands);
-                commands.push(wording::keys_in_slot(slot, MOST_KEYS_PER_CALL));
-                self.sent.push(Sent::Keys { slot, database });
-            }
-        }
-        self.select(0, &mut commands);
-        call(&self.job.route.source.address, Lane::Transfer, commands, patience)
-    }
-
-    fn send_batch(&mut self, slot: SlotId, replace: bool, batch: Batch, timeout_ms: u64, commands: &mut Vec<Command>) {
-        self.select(batch.database, commands);
-        let transfer = Transfer {
-            target: &self.job.route.target_from_source,
-            database: batch.database,
-            timeout_ms,
-            replace,
-            credentials: self.job.credentials.as_ref(),
-        };
-        let bytes = batch.keys.iter().map(|key| key.bytes).sum();
-        self.sent.push(Sent::Migrate { slot, keys: batch.keys.len(), bytes, guess: batch.guess });
-        commands.push(wording::migrate(transfer, batch.keys.into_iter().map(|key| key.name)));
-    }
-
-    /// Connections stand at database 0, and there is no other where there is one only.
-    fn select(&mut self, database: u32, commands: &mut Vec<Command>) {
-        if self.job.route.databases > 1 {
-            commands.push(wording::select(database));
-            self.sent.push(Sent::Select);
-        }
-    }
-
-    fn hear_transfer(&mut self, replies: Vec<Reply>, took: Duration) {
-        let sent = std::mem::take(&mut self.sent);
-        let mut moved_guess = Duration::ZERO;
-        let mut stalled = 0;
-        for (sent, reply) in sent.into_iter().zip(replies) {
-            match sent {
-                Sent::Select => {}
-                Sent::Migrate { slot, keys, bytes, guess } => match reply.ok() {
-                    Ok(_) => {
-                        moved_guess += guess;
-                        self.keys += keys as u64;
-                        self.fresh_bytes += bytes;
-                        self.with_open(slot, |open| (open.stalls, open.replace) = (0, false));
-                    }
-                    Err(error) => stalled = stalled.max(self.hear_migrate_refusal(slot, error)),
-                },
-                Sent::Keys { slot, database } => self.hear_keys(slot, database, reply),
-            }
-        }
-        if stalled > 0 {
-            // Its time was that of time-outs, and tells nothing of what a key costs.
-            self.cautious = true;
-            self.rest = self.rest.max(Duration::from_millis(20 << stalled.min(5)));
-        } else if !moved_guess.is_zero() {
-            self.cautious = false;
-            let busy = self.round.learn(moved_guess, took);
-            self.rest = self.allowance.rest_after(busy);
-        }
-    }
-
-    /// Returns how often in a row the slot has refused.
-    fn hear_migrate_refusal(&mut self, slot: SlotId, error: ReplyError) -> u32 {
-        let refused = match &error {
-            ReplyError::Refused(error) => wording::migrate_refusal(error),
-            ReplyError::Unexpected { .. } => Refused::Changed,
-        };
-        let mut stalls = 0;
-        let mut collides = false;
-        self.with_open(slot, |open| {
-            open.stalls += 1;
-            open.forget_keys();
-            stalls = open.stalls;
-            match refused {
-                Refused::Unknown => {
-                    open.replace = false;
-                    // A suspect copy stays suspect, whatever we add to it.
-                    open.copies = open.copies.max(Copies::Ours);
-                }
-                Refused::Busy if open.copies == Copies::Ours => open.replace = true,
-                Refused::Busy => collides = true,
-                Refused::Later | Refused::Changed | Refused::Never => {}
-            }
-        });
-        if refused == Refused::Never {
-            self.drop_open(slot, |machine| machine.retracted.push((slot, error.to_string())));
-        } else if collides {
-            let reason = "the target holds a key that we did not copy there; both copies may be live".to_owned();
-            self.drop_open(slot, |machine| {
-                machine.unsettled.push((slot, reason));
-                machine.collided.push(slot);
-            });
-        } else if stalls > MOST_STALLS {
-            // Nothing may have got there at all: a target that the source cannot reach. If something did, it stays open.
-            self.drop_open(slot, |machine| machine.retracted.push((slot, error.to_string())));
-        } else if refused == Refused::Changed {
-            self.drop_open(slot, |machine| machine.unsettled.push((slot, error.to_string())));
-        }
-        stalls
-    }
-
-    /// Keys that the source still has in one database. Databases are asked in their order, so that the slot counts as listed
-    /// when the last one's list was whole and so were those before it.
-    fn hear_keys(&mut self, slot: SlotId, database: u32, reply: Reply) {
-        let mean_bytes = self.job.mean_bytes;
-        match reply.list().and_then(|keys| keys.into_iter().map(Reply::bytes).collect::<Result<Vec<_>, _>>()) {
-            Ok(names) => self.with_open(slot, |open| {
-                let whole = names.len() < MOST_KEYS_PER_CALL && (database == 0 || open.listed);
-                let keys = names.into_iter().map(|name| Key { name, bytes: mean_bytes });
-                open.keys[database as usize] = keys.collect();
-                open.listed = whole;
-            }),
-            Err(error) => self.drop_open(slot, |machine| machine.unsettled.push((slot, error.to_string()))),
-        }
-    }
-
-    fn verify(&mut self, replies: Vec<Reply>, attempt: u32) {
-        let mut replies = replies.into_iter();
-        let primary = wording::says_primary(replies.next().unwrap_or(Reply::Nil));
-        let nodes = ClusterNodes::of(&self.job.route.source.address).read(replies.by_ref().take(1).collect());
-        let counts = wording::read_key_counts(replies.collect(), self.window.len(), self.job.route.databases);
-        let counts = primary.and_then(|primary| if primary { counts } else { Err(Reply::Nil.unexpected("a primary")) });
-        match counts.and_then(|counts| Ok((nodes?, counts))) {
-            Ok((nodes, counts)) => {
-                for (open, count) in self.window.iter_mut().zip(counts) {
-                    if count > 0 {
-                        open.forget_keys();
-                        open.stalls += 1;
-                    }
-                }
-                let stuck: Vec<SlotId> =
-                    self.window.iter().filter(|open| open.stalls > MOST_STALLS).map(|open| open.slot).collect();
-                for slot in stuck {
-                    let reason = "the source never ran empty".to_owned();
-                    self.drop_open(slot, |machine| machine.unsettled.push((slot, reason)));
-                }
-                self.drop_taken_over(&nodes);
-                let all_empty = self.window.iter().all(OpenSlot::is_empty);
-                self.phase = if all_empty { Phase::AssignTarget { attempt } } else { Phase::Transfer };
-            }
-            Err(error) => {
-                let reason = format!("the source did not count its keys: {error}");
-                self.unsettled.extend(self.window.drain(..).map(|open| (open.slot, reason.clone())));
-            }
-        }
-    }
-
-    /// Drops slots that the source owns and does not give to our target any more: somebody else is at work on them.
-    fn drop_taken_over(&mut self, nodes: &[NodeRecord]) {
-        let Some(source) = nodes.iter().find(|node| node.myself) else { return };
-        let ours = OpenDirection::Migrating(self.job.route.target.id.clone());
-        let given = |slot| source.open.iter().any(|open| open.slot == slot && open.direction == ours);
-        let lost: Vec<SlotId> = self.window.iter().map(|open| open.slot).collect();
-        for slot in lost.into_iter().filter(|slot| source.slots.contains(*slot) && !given(*slot)) {
-            let reason = "somebody else changed its flag on the source".to_owned();
-            self.drop_open(slot, |machine| machine.unsettled.push((slot, reason)));
-        }
-    }
-
-    fn hear_assignment(&mut self, replies: Vec<Reply>, attempt: u32) {
-        let mut replies = replies.into_iter();
-        let mut again = false;
-        let mut refused = Vec::new();
-        for open in &self.window {
-            let (flag, node) = (replies.next().map(Reply::ok), replies.next().map(Reply::ok));
-            match (flag, node) {
-                (Some(Ok(_)), Some(Ok(_))) => {}
-                // Assigned in an earlier attempt.
-                (Some(Err(ReplyError::Refused(error))), Some(Ok(_))) if wording::says_already_owner(&error) => {}
-                (_, Some(Err(ReplyError::Refused(error)))) if may_retry(&error, attempt) => again = true,
-                (Some(Err(error)), _) | (_, Some(Err(error))) => refused.push((open.slot, error.to_string())),
-                (None, _) | (_, None) => refused.push((open.slot, "fewer replies than commands".to_owned())),
-            }
-        }
-        for (slot, reason) in refused {
-            self.drop_open(slot, |machine| machine.unsettled.push((slot, reason)));
-        }
-        if again {
-            // The source may fail over while replicas catch up: it is asked again.
-            (self.rest, self.phase) = (rest_before_retry(attempt), Phase::Verify { attempt: attempt + 1 });
-        } else {
-            self.phase = Phase::Tell;
-        }
-    }
-
-    /// The target said yes to everything in the window: now see that it is so, and that the source knows.
-    fn confirm(&mut self, results: Vec<Result<Vec<Reply>, LinkError>>, bumped: bool) {
-        let (Some(source), Some(target)) = self.job.route.read_both(results) else {
-            let reason = "the target accepted the slot, and an end was not heard of since".to_owned();
-            self.unsettled.extend(self.window.drain(..).map(|open| (open.slot, reason.clone())));
-            return self.window_done();
-        };
-        // A source that lost its last slot has become a replica, and shows its new primary's epoch.
-        let contested = source.role == Role::Primary && target.config_epoch <= source.config_epoch;
-        if contested && !bumped {
-            return self.phase = Phase::BumpEpoch;
-        }
-        let flagged = |slot| [&source, &target].into_iter().any(|node| node.open.iter().any(|open| open.slot == slot));
-        for open in self.window.drain(..) {
-            let doubt = match (target.slots.contains(open.slot), flagged(open.slot), contested) {
-                (true, false, false) => {
-                    self.moved.push(open.slot);
-                    continue;
-                }
-                (false, _, _) => "the target accepted the slot and does not own it",
-                (true, true, _) => "it has moved and a flag is left",
-                (true, false, true) => "it has moved and the target's epoch is not above the source's",
-            };
-            self.unsettled.push((open.slot, doubt.to_owned()));
-        }
-        self.window_done();
-    }
-
-    fn check_retracted(&mut self, replies: Vec<Reply>) {
-        let mut replies = replies.into_iter();
-        let primary = wording::says_primary(replies.next().unwrap_or(Reply::Nil));
-        let counts = wording::read_key_counts(replies.collect(), self.retracted.len(), self.job.route.databases);
-        let counts = if primary == Ok(true) { counts } else { Err(Reply::Nil.unexpected("a primary")) };
-        let (empty, holding): (Vec<_>, Vec<_>) = match counts {
-            Ok(counts) => {
-                std::mem::take(&mut self.retracted).into_iter().zip(counts).partition(|(_, count)| *count == 0)
-            }
-            Err(_) => (Vec::new(), std::mem::take(&mut self.retracted).into_iter().map(|slot| (slot, 1)).collect()),
-        };
-        let slots = |pairs: Vec<((SlotId, String), u64)>| pairs.into_iter().map(|(slot, _)| slot).collect::<Vec<_>>();
-        match (empty.is_empty(), holding.is_empty()) {
-            (_, true) => (self.retracted, self.phase) = (slots(empty), Phase::RetractSource { attempt: 0 }),
-            // All or none: a slot left half retracted for one more round trip is not worth a second list. Those that are
-            // empty are opened again too, and settled with the others.
-            (_, false) => {
-                self.retracted = slots(empty.into_iter().chain(holding).collect());
-                self.phase = Phase::Reopen;
-            }
-        }
-    }
-
     fn with_open(&mut self, slot: SlotId, change: impl FnOnce(&mut OpenSlot)) {
         if let Some(open) = self.window.iter_mut().find(|open| open.slot == slot) {
             change(open);
@@ -803,6 +474,7 @@ impl Classic {
     fn drop_open(&mut self, slot: SlotId, record: impl FnOnce(&mut Self)) {
         let before = self.window.len();
         self.window.retain(|open| open.slot != slot);
+        self.closing.retain(|closing| *closing != slot);
         if self.window.len() < before {
             record(self);
         }
@@ -821,6 +493,16 @@ fn rest_before_retry(attempt: u32) -> Duration {
 
 fn may_retry(error: &ServerError, attempt: u32) -> bool {
     attempt < MOST_RETRIES && wording::setslot_may_succeed_later(error)
+}
+
+/// `SETSLOT`s for one node.
+fn setslot(node: &Address, commands: Vec<Command>) -> Vec<Call> {
+    let patience = QUESTION_PATIENCE + SETSLOT_PATIENCE * u32::try_from(commands.len()).unwrap_or(u32::MAX);
+    vec![call(node, Lane::Control, commands, patience)]
+}
+
+fn each(slots: &[SlotId], word: impl Fn(SlotId) -> Command) -> Vec<Command> {
+    slots.iter().map(|slot| word(*slot)).collect()
 }
 
 fn call(node: &Address, lane: Lane, commands: Vec<Command>, patience: Duration) -> Call {

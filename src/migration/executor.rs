@@ -119,7 +119,7 @@ async fn carry_out_all(
 fn rest_after(migration: &Migration, report: &MigrationReport, governor: &Governor) -> Option<Duration> {
     migration.atomic?;
     let busy = Duration::from_millis(report.duration_ms);
-    let rest = governor.allowance().rest_after(busy).min(MOST_REST).max(governor.take(report.bytes));
+    let rest = governor.allowance().rest_after(busy, Duration::ZERO).min(MOST_REST).max(governor.take(report.bytes));
     (!rest.is_zero()).then_some(rest)
 }
 

@@ -144,6 +144,7 @@ impl Driver<'_> {
     pub(super) async fn drive(&self, mut machine: Machine, intent: &Intent, target: &Address) -> Ending {
         let Self { weights, governor, context } = *self;
         let mut teller = Teller::new(intent, weights, context);
+        let mut rests = Rests::default();
         loop {
             match context.stop.wish() {
                 Wish::Run => {}
@@ -168,7 +169,7 @@ impl Driver<'_> {
                 // A rest is milliseconds; a stop must not cut it short, for the machine learns from how long rounds take.
                 Next::Rest(duration) => {
                     machine.tell(&mut teller);
-                    tokio::time::sleep(duration).await;
+                    rests.rest(duration).await;
                 }
                 Next::Finished(ending) => {
                     teller.over(&ending.moved, ending.keys);
@@ -176,6 +177,30 @@ impl Driver<'_> {
                 }
             }
         }
+    }
+}
+
+/// Rests as long as is owed on the whole: the clock ticks in milliseconds, and rests are often shorter.
+#[derive(Debug, Default)]
+struct Rests {
+    /// Seconds yet to be rested; below nothing when it was too long.
+    owed: f64,
+}
+
+/// What tokio's clock can tell apart.
+const TICK_SECONDS: f64 = 1e-3;
+/// What was rested too long counts later up to here: a machine that slept must not be followed by a flood.
+const MOST_CREDIT_SECONDS: f64 = 3e-3;
+
+impl Rests {
+    async fn rest(&mut self, duration: Duration) {
+        self.owed += duration.as_secs_f64();
+        if self.owed < TICK_SECONDS {
+            return;
+        }
+        let began = Instant::now();
+        tokio::time::sleep(Duration::from_secs_f64(self.owed)).await;
+        self.owed = (self.owed - began.elapsed().as_secs_f64()).max(-MOST_CREDIT_SECONDS);
     }
 }
 

@@ -54,7 +54,7 @@ impl Pace {
         match self {
             // A tenth of what a client on a good network waits anyway.
             Self::Gentle => Duration::from_micros(300),
-            Self::Default => Duration::from_micros(1500),
+            Self::Default => Duration::from_millis(1),
             Self::Fast => Duration::from_millis(50),
         }
     }
@@ -63,7 +63,7 @@ impl Pace {
     const fn duty(self) -> f64 {
         match self {
             Self::Gentle => 0.2,
-            Self::Default => 0.7,
+            Self::Default => 0.9,
             Self::Fast => 1.0,
         }
     }
@@ -73,7 +73,7 @@ impl Pace {
     const fn tolerance(self) -> Option<(f64, Duration)> {
         match self {
             Self::Gentle => Some((1.1, Duration::from_micros(300))),
-            Self::Default => Some((1.5, Duration::from_millis(1))),
+            Self::Default => Some((1.5, Duration::from_millis(2))),
             Self::Fast => None,
         }
     }
@@ -95,8 +95,8 @@ impl Pace {
     pub(super) const fn migrations(self) -> usize {
         match self {
             Self::Gentle => 1,
-            // Two sources feeding one target measured 1.4 times one.
-            Self::Default => 2,
+            // Each source has a main thread of its own; they share the target's, which is busy for a third as long.
+            Self::Default => 4,
             Self::Fast => usize::MAX,
         }
     }
@@ -136,8 +136,9 @@ impl Portion {
 }
 
 impl Allowance {
-    /// How long to leave the source to its clients after it was kept busy for `busy`.
-    pub(super) fn rest_after(&self, busy: Duration) -> Duration {
-        busy.mul_f64(1.0 / self.duty - 1.0)
+    /// How long to leave the source to its clients after it was kept busy for `busy`, where the next call reaches it `way`
+    /// later than we say so.
+    pub(super) fn rest_after(&self, busy: Duration, way: Duration) -> Duration {
+        busy.mul_f64(1.0 / self.duty - 1.0).saturating_sub(way)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::ProtocolChoice;
 use super::call::{Call, QUESTION_PATIENCE};
-use crate::cluster::capability::Capabilities;
+use crate::cluster::capability::{Capabilities, ServerKind};
 use crate::cluster::question::{AtomicProtocol, ClusterNodes, ServerInfo};
 use crate::cluster::{Command, Lane, LinkError, Question, Reply, ReplyError};
 use crate::model::{Address, LinkState, NodeId, NodeRecord, Role, SlotSet};
@@ -72,6 +72,30 @@ pub(super) struct Route {
     pub(super) databases: u32,
     /// The form of atomic migration that both ends have, if they share one.
     pub(super) atomic: Option<AtomicProtocol>,
+    /// How the target tells the others of slots that it gets one by one.
+    pub(super) telling: Telling,
+}
+
+/// How a node that gets slots by `SETSLOT NODE` tells the others: each message makes every node look through its whole map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Telling {
+    /// Once for all that it gets in one go.
+    Once,
+    /// Once for each slot that it was importing. Of those that it was not importing it tells nobody at once.
+    EachImported,
+    /// Once for each slot, and there is no good way around it: Valkey 8 has its replicas execute each `SETSLOT` first, which
+    /// is worth more.
+    Each,
+}
+
+impl Telling {
+    fn of(target: Option<&Capabilities>) -> Self {
+        match target {
+            Some(target) if !target.tells_of_each_slot() => Self::Once,
+            Some(target) if target.server.kind == ServerKind::Redis => Self::EachImported,
+            _ => Self::Each,
+        }
+    }
 }
 
 impl Route {
@@ -151,6 +175,7 @@ pub(super) fn route(
         others,
         databases: if atomic.is_some() { 1 } else { databases(can_from, can_to)? },
         atomic,
+        telling: Telling::of(can_to),
     })
 }
 

@@ -42,6 +42,8 @@ struct Node {
 #[derive(Debug)]
 struct State {
     nodes: Vec<Node>,
+    /// What follows a MULTI.
+    queued: Option<Vec<Command>>,
     faults: BTreeMap<usize, Fault>,
     calls: usize,
 }
@@ -61,7 +63,7 @@ impl Toy {
         for slot in slots {
             all[0].keys.insert(*slot, (0..keys).map(|key| (format!("{slot}:{key}").into_bytes(), 0)).collect());
         }
-        Self(Mutex::new(State { nodes: all, faults: BTreeMap::new(), calls: 0 }))
+        Self(Mutex::new(State { nodes: all, queued: None, faults: BTreeMap::new(), calls: 0 }))
     }
 
     pub(super) fn id(place: usize) -> NodeId {
@@ -175,7 +177,22 @@ impl State {
         let words: Vec<String> =
             command.words().iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match (words.as_slice(), &mut self.queued) {
+            (["EXEC"], queued) => {
+                let commands = queued.take().unwrap_or_default();
+                return Reply::List(commands.iter().map(|command| self.execute(place, command, fault)).collect());
+            }
+            (_, Some(queued)) => {
+                queued.push(command.clone());
+                return Reply::Bytes(b"QUEUED".to_vec());
+            }
+            _ => {}
+        }
         match words.as_slice() {
+            ["MULTI"] => {
+                self.queued = Some(Vec::new());
+                ok()
+            }
             ["INFO", "server"] => Reply::Bytes(format!("run_id:{place}\r\nredis_version:7.0.15\r\n").into_bytes()),
             ["COMMAND", "INFO", names @ ..] => Reply::List(vec![Reply::Nil; names.len()]),
             ["CONFIG", "GET", ..] => Reply::List(Vec::new()),

@@ -20,6 +20,28 @@ pub(super) fn node(slot: SlotId, owner: &NodeId) -> Command {
     Command::new("CLUSTER SETSLOT").arg(slot).arg("NODE").arg(owner)
 }
 
+/// Gives slots that `target` is importing to it, so that it tells the others once of all of them.
+///
+/// It tells of a slot that it was importing, and then raises its epoch; so all but the last are no longer importing when they get
+/// their owner. A transaction, for between the two a slot would be nobody's: either all of this happens or nothing.
+pub(super) fn node_in_one(slots: &[SlotId], source: &NodeId, target: &NodeId) -> Vec<Command> {
+    let Some((last, others)) = slots.split_last() else { return Vec::new() };
+    let mut commands = vec![Command::new("MULTI")];
+    commands.extend(others.iter().flat_map(|slot| [stable(*slot), node(*slot, target)]));
+    commands.extend([importing(*last, source), node(*last, target), Command::new("EXEC")]);
+    commands
+}
+
+/// Reads the replies to [`node_in_one`]: two for each slot, or nothing if nothing happened.
+pub(super) fn read_node_in_one(mut replies: Vec<Reply>, slots: usize) -> Option<Vec<Reply>> {
+    replies.pop()?.list().ok().filter(|replies| replies.len() == slots * 2)
+}
+
+/// An empty transaction: whether we may begin and end one.
+pub(super) fn transaction() -> [Command; 2] {
+    ["MULTI", "EXEC"].map(Command::new)
+}
+
 pub(super) fn keys_in_slot(slot: SlotId, at_most: usize) -> Command {
     Command::new("CLUSTER GETKEYSINSLOT").arg(slot).arg(at_most)
 }

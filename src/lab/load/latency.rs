@@ -40,6 +40,7 @@ pub struct Latency {
 /// Three digits are kept of each latency, from a microsecond to a minute.
 #[derive(Debug)]
 pub(super) struct Latencies {
+    /// The place of the present phase among all; beyond them when nothing is kept.
     phase: AtomicUsize,
     histograms: [Mutex<Histogram<u64>>; Phase::ALL.len()],
 }
@@ -52,15 +53,16 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    pub(super) fn enter(&self, phase: Phase) {
-        self.phase.store(phase as usize, Ordering::Relaxed);
+    pub(super) fn enter(&self, phase: Option<Phase>) {
+        self.phase.store(phase.map_or(Phase::ALL.len(), |phase| phase as usize), Ordering::Relaxed);
     }
 
-    pub(super) fn phase(&self) -> Phase {
-        Phase::ALL[self.phase.load(Ordering::Relaxed)]
+    pub(super) fn phase(&self) -> Option<Phase> {
+        Phase::ALL.get(self.phase.load(Ordering::Relaxed)).copied()
     }
 
-    pub(super) fn record(&self, phase: Phase, latency: Duration) {
+    pub(super) fn record(&self, phase: Option<Phase>, latency: Duration) {
+        let Some(phase) = phase else { return };
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.histograms[phase as usize].lock().unwrap_or_else(PoisonError::into_inner).saturating_record(micros);
     }
@@ -90,7 +92,9 @@ mod tests {
     fn each_phase_has_its_own_latencies() {
         let latencies = Latencies::default();
         latencies.record(latencies.phase(), Duration::from_millis(1));
-        latencies.enter(Phase::Migrating);
+        latencies.enter(None);
+        latencies.record(latencies.phase(), Duration::from_millis(500));
+        latencies.enter(Some(Phase::Migrating));
         latencies.record(latencies.phase(), Duration::from_millis(50));
         let [(_, idle), (_, migrating)] = latencies.read()[..] else { panic!("two phases") };
         assert!((0.9..1.1).contains(&idle.max_ms), "{idle:?}");

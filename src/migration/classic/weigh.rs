@@ -20,9 +20,12 @@ use crate::model::{SlotId, SlotSet, units};
 /// Keys of one slot and database that are listed beforehand: a list of ten thousand was measured to keep a server for half a
 /// millisecond to one. Those beyond are taken for as large as the mean.
 pub(super) const MOST_LISTED: u64 = 10_000;
-/// Keys listed, and keys measured, by one call: each was measured to take a server less than a millisecond.
-const LISTED_PER_CALL: u64 = 5000;
-const MEASURED_PER_CALL: usize = 1000;
+/// What it takes a server to list a key and to measure a small one, as measured.
+const LISTING_TIME: Duration = Duration::from_nanos(150);
+const MEASURING_TIME: Duration = Duration::from_micros(1);
+/// Keys listed, and keys measured, by one call at least and at most, whatever time there is.
+const LISTED_PER_CALL: (u64, u64) = (1000, 20_000);
+const MEASURED_PER_CALL: (usize, usize) = (100, 5000);
 /// Elements of a collection that MEMORY USAGE samples: its default.
 const SAMPLES: u32 = 5;
 /// The beginning of a key's name that people are shown.
@@ -105,13 +108,14 @@ impl Weighing {
         }
     }
 
-    /// What to say to the source next; nothing when it is done.
-    pub(super) fn commands(&mut self) -> Option<Vec<Command>> {
+    /// What to say to the source next, so that it is busy for about `time`; nothing when it is done.
+    pub(super) fn commands(&mut self, time: Duration) -> Option<Vec<Command>> {
         self.sent.clear();
         let mut commands = Vec::new();
         match self.step {
             Step::List => {
-                let mut room = LISTED_PER_CALL;
+                let mut room = (time.as_nanos() / LISTING_TIME.as_nanos()) as u64;
+                room = room.clamp(LISTED_PER_CALL.0, LISTED_PER_CALL.1);
                 while let Some((slot, database, count)) = self.to_list.front().copied() {
                     let count = count.min(MOST_LISTED);
                     if count > room && !self.sent.is_empty() {
@@ -126,7 +130,8 @@ impl Weighing {
                 }
             }
             Step::Measure => {
-                for _ in 0..MEASURED_PER_CALL {
+                let many = (time.as_nanos() / MEASURING_TIME.as_nanos()) as usize;
+                for _ in 0..many.clamp(MEASURED_PER_CALL.0, MEASURED_PER_CALL.1) {
                     let Some(place) = self.to_measure.pop_front() else { break };
                     self.say(&mut commands, place, |name| wording::memory_usage(name, SAMPLES));
                 }
@@ -267,6 +272,7 @@ mod tests {
     use super::*;
 
     const MOST: Duration = Duration::from_millis(5);
+    const ROUND: Duration = Duration::from_micros(750);
 
     fn slot(number: u16) -> SlotId {
         SlotId::new(number).expect("a slot")
@@ -276,7 +282,7 @@ mod tests {
     fn weigh(databases: u32, hash_bytes: i64) -> Weights {
         let counts: Vec<_> = [7, 9].map(|number| (slot(number), vec![2; databases as usize])).to_vec();
         let mut weighing = Weighing::new(&counts, databases, counts.iter().map(|(slot, _)| *slot).collect(), 100);
-        while let Some(commands) = weighing.commands() {
+        while let Some(commands) = weighing.commands(ROUND) {
             let answer = |command: &Command| {
                 let words: Vec<String> =
                     command.words().iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
@@ -321,9 +327,9 @@ mod tests {
     fn many_keys_are_listed_and_measured_in_parts() {
         let counts: Vec<_> = (0..130).map(|number| (slot(number), vec![100])).collect();
         let mut weighing = Weighing::new(&counts, 1, SlotSet::default(), 100);
-        assert_eq!(weighing.commands().map(|commands| commands.len()), Some(50));
+        assert_eq!(weighing.commands(ROUND).map(|commands| commands.len()), Some(50));
         let huge = [(slot(1), vec![5_000_000])];
-        let said = Weighing::new(&huge, 1, SlotSet::default(), 100).commands().expect("something to say");
+        let said = Weighing::new(&huge, 1, SlotSet::default(), 100).commands(ROUND).expect("something to say");
         assert_eq!(said[0].to_string(), format!("CLUSTER GETKEYSINSLOT 1 {}", MOST_LISTED + 1));
     }
 
@@ -331,7 +337,7 @@ mod tests {
     fn slots_that_need_no_weighing_are_only_listed() {
         let counts = [(slot(7), vec![2])];
         let mut weighing = Weighing::new(&counts, 1, SlotSet::default(), 100);
-        weighing.commands().expect("a list");
+        weighing.commands(ROUND).expect("a list");
         let names = [&b"a"[..], b"b"].map(|name| Reply::Bytes(name.to_vec())).to_vec();
         weighing.hear(vec![Reply::List(names)], MOST);
         assert!(weighing.is_done());

@@ -45,9 +45,19 @@ impl Round {
         self.way = Some(self.way.map_or(took, |way| way.min(took)));
     }
 
+    /// The way to the source and back.
+    pub(in crate::migration) fn way(&self) -> Duration {
+        self.way.unwrap_or_default()
+    }
+
+    /// For how long a call that took `took` kept the source.
+    pub(in crate::migration) fn busy(&self, took: Duration) -> Duration {
+        took.saturating_sub(self.way())
+    }
+
     /// Learns from a round, and says for how long it kept the source.
     pub(in crate::migration) fn learn(&mut self, guess: Duration, took: Duration) -> Duration {
-        let busy = took.saturating_sub(self.way.unwrap_or_default());
+        let busy = self.busy(took);
         if !guess.is_zero() {
             let seen = busy.as_secs_f64() / guess.as_secs_f64();
             // One slow round may be the machine's: it is believed by a quarter more at most, and several by as much each.
