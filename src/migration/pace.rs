@@ -54,7 +54,7 @@ impl Pace {
         match self {
             // A tenth of what a client on a good network waits anyway.
             Self::Gentle => Duration::from_micros(300),
-            Self::Default => Duration::from_millis(1),
+            Self::Default => Duration::from_micros(500),
             Self::Fast => Duration::from_millis(50),
         }
     }
@@ -73,7 +73,7 @@ impl Pace {
     const fn tolerance(self) -> Option<(f64, Duration)> {
         match self {
             Self::Gentle => Some((1.1, Duration::from_micros(300))),
-            Self::Default => Some((1.5, Duration::from_millis(2))),
+            Self::Default => Some((1.5, Duration::from_micros(700))),
             Self::Fast => None,
         }
     }
