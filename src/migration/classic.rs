@@ -1,7 +1,7 @@
 //! Moves slots with `SETSLOT` and `MIGRATE`: every server can. Pure: no clock, no connection.
 //!
-//! Slots are taken in windows; each phase is one pipeline for the whole window, so that a server saves its cluster file
-//! once per phase instead of once per slot.
+//! Slots are taken in windows; each phase is one pipeline for the whole window, or for as many of its slots as the servers
+//! have time for in one go, so that a server saves its cluster file once per phase instead of once per slot.
 //!
 //! ```text
 //! Vacancy     target  COUNTKEYSINSLOT = 0: stray copies would collide later           (not when resuming)
@@ -14,8 +14,8 @@
 //! AssignTarget        SETSLOT IMPORTING again, then NODE: without the flag the target would claim without a new epoch.
 //!                     Where it tells all nodes of each such slot by itself: one transaction, and the flag for the last one
 //! Tell        source  SETSLOT NODE                                                 (a source without slots may refuse it)
+//!             … Verify, AssignTarget and Tell again with the next few, and when the window is through:
 //!             others  SETSLOT NODE on every other primary                      (a courtesy: gossip tells it too)
-//!             … where each slot is told by itself, a few at a time: every node looks through its whole map each time
 //! Confirm     both    CLUSTER NODES: no flag is left, the target owns the slots by a higher epoch, else BUMPEPOCH
 //! ```
 //!
@@ -66,6 +66,7 @@ const MOST_STALLS: u32 = 10;
 const MOST_RETRIES: u32 = 6;
 /// Keys of all slots in hand together, as far as they are counted beforehand: their names are held in memory.
 const MOST_KEYS_IN_HAND: u64 = 100_000;
+
 /// The state machine.
 #[derive(Debug)]
 pub(super) struct Classic {
@@ -82,8 +83,8 @@ pub(super) struct Classic {
     retracted: Vec<(SlotId, String)>,
     /// The weighing of the window's slots, while it lasts.
     weighing: Option<Weighing>,
-    /// Whether slots may be given to the target in one transaction.
-    in_one: bool,
+    /// Whether slots may be given to the target in one transaction; not known before it was asked.
+    in_one: Option<bool>,
     /// Keys that the target had evicted when we began.
     evicted: Option<u64>,
     allowance: Allowance,
@@ -133,7 +134,7 @@ impl Classic {
             assigned: Vec::new(),
             retracted: Vec::new(),
             weighing: None,
-            in_one: false,
+            in_one: None,
             evicted: None,
             allowance: Allowance { round: Duration::ZERO, call: Duration::MAX, duty: 1.0 },
             round: Round::new(),
@@ -218,10 +219,8 @@ impl Classic {
         Next::Calls(match self.phase {
             Phase::Vacancy => {
                 let count = || wording::count_keys(&slots, self.job.route.databases);
-                let may_transact =
-                    if self.job.route.telling == Telling::EachImported { &wording::transaction()[..] } else { &[] };
-                let at_target =
-                    std::iter::once(wording::stats()).chain(may_transact.iter().cloned()).chain(count()).collect();
+                let transaction = self.asks_to_transact().then(wording::transaction).into_iter().flatten();
+                let at_target = std::iter::once(wording::stats()).chain(transaction).chain(count()).collect();
                 vec![
                     call(&target.address, Lane::Control, at_target, QUESTION_PATIENCE),
                     call(&source.address, Lane::Control, count(), QUESTION_PATIENCE),
@@ -232,14 +231,16 @@ impl Classic {
                 let commands = self.weighing.as_mut().and_then(|weighing| weighing.commands(room)).unwrap_or_default();
                 vec![call(&source.address, Lane::Transfer, commands, QUESTION_PATIENCE)]
             }
-            Phase::Import { .. } => setslot(&target.address, each(&slots, |slot| wording::importing(slot, &source.id))),
+            Phase::Import { .. } => {
+                self.setslot(&target.address, each(&slots, |slot| wording::importing(slot, &source.id)))
+            }
             Phase::Migrate { .. } => {
-                setslot(&source.address, each(&slots, |slot| wording::migrating(slot, &target.id)))
+                self.setslot(&source.address, each(&slots, |slot| wording::migrating(slot, &target.id)))
             }
             Phase::Transfer => vec![self.transfer()],
             Phase::Verify { .. } | Phase::AssignTarget { .. } | Phase::Tell => self.close(),
-            Phase::Confirm { .. } => self.job.route.ask_both(),
-            Phase::BumpEpoch => setslot(&target.address, vec![Command::new("CLUSTER BUMPEPOCH")]),
+            Phase::Confirm { bumped } => self.ask_to_confirm(bumped),
+            Phase::BumpEpoch => self.setslot(&target.address, vec![Command::new("CLUSTER BUMPEPOCH")]),
             Phase::RetractTarget | Phase::RetractCheck | Phase::RetractSource { .. } | Phase::Reopen => self.retract(),
             Phase::Over => {
                 return Next::Finished(Ending {
@@ -257,7 +258,7 @@ impl Classic {
     /// Hears what the calls of [`next`](Self::next) brought, and how long they took.
     pub(super) fn hear(&mut self, results: Vec<Result<Vec<Reply>, LinkError>>, took: Duration) {
         match self.phase {
-            Phase::Tell => self.told(results),
+            Phase::Tell => self.told(),
             Phase::Confirm { bumped } => self.confirm(results, bumped),
             Phase::Vacancy => {
                 self.round.learn_way(took);
@@ -379,10 +380,11 @@ impl Classic {
         {
             return self.give_back(&objection);
         }
-        if let (Telling::EachImported, Some(Ok(replies))) = (self.job.route.telling, &mut at_target) {
+        if let (true, Some(Ok(replies))) = (self.asks_to_transact(), &mut at_target) {
             let transaction = replies.drain(..replies.len().min(wording::transaction().len()));
-            // Both are asked, for what follows a MULTI that was refused would happen, one by one.
-            self.in_one = transaction.map(Reply::ok).filter(Result::is_ok).count() == wording::transaction().len();
+            // Asked beforehand, for what follows a MULTI that was refused would happen, one by one.
+            self.in_one =
+                Some(transaction.map(Reply::ok).filter(Result::is_ok).count() == wording::transaction().len());
         }
         let (strays, own) = match (read(at_target), read(results.next())) {
             (Ok(strays), Ok(own)) => (strays, own),
@@ -407,6 +409,11 @@ impl Classic {
         self.weighing = Some(Weighing::new(&counts, databases, self.job.weigh.clone(), self.job.mean_bytes));
         self.phase = Phase::Weigh;
         self.weighed();
+    }
+
+    /// Whether it would help to give slots to the target in one transaction, and is not known to be allowed.
+    fn asks_to_transact(&self) -> bool {
+        self.in_one.is_none() && self.job.route.telling == Telling::EachImported
     }
 
     /// Why nothing more may go to a target, if it has evicted keys since we began: it makes room for ours by dropping others.
@@ -465,6 +472,13 @@ impl Classic {
         }
     }
 
+    /// `SETSLOT`s for one node.
+    fn setslot(&self, node: &Address, commands: Vec<Command>) -> Vec<Call> {
+        let replicas_first = self.job.route.telling != Telling::EachImported;
+        let waits = if replicas_first { u32::try_from(commands.len()).unwrap_or(u32::MAX) } else { 1 };
+        vec![call(node, Lane::Control, commands, QUESTION_PATIENCE + SETSLOT_PATIENCE * waits)]
+    }
+
     fn with_open(&mut self, slot: SlotId, change: impl FnOnce(&mut OpenSlot)) {
         if let Some(open) = self.window.iter_mut().find(|open| open.slot == slot) {
             change(open);
@@ -493,12 +507,6 @@ fn rest_before_retry(attempt: u32) -> Duration {
 
 fn may_retry(error: &ServerError, attempt: u32) -> bool {
     attempt < MOST_RETRIES && wording::setslot_may_succeed_later(error)
-}
-
-/// `SETSLOT`s for one node.
-fn setslot(node: &Address, commands: Vec<Command>) -> Vec<Call> {
-    let patience = QUESTION_PATIENCE + SETSLOT_PATIENCE * u32::try_from(commands.len()).unwrap_or(u32::MAX);
-    vec![call(node, Lane::Control, commands, patience)]
 }
 
 fn each(slots: &[SlotId], word: impl Fn(SlotId) -> Command) -> Vec<Command> {

@@ -15,7 +15,7 @@ use super::functions::{self, FunctionList};
 use super::governor::Governor;
 use super::journal::Intent;
 use super::machine::{Driver, Load, Machine};
-use super::pace::guess;
+use super::pace::{MOST_REST, guess};
 use super::progress::Weights;
 use super::schedule::{Cargo, Migration, Schedule};
 use super::settle::{finish_if_settled, keep_reasons, settle, who_are_you};
@@ -31,9 +31,6 @@ use crate::model::{Address, MigrationReport, NodeId, PaceReport, SlotId, SlotSet
 
 /// A key whose size nobody knows is taken for one of so many bytes.
 const COMMON_KEY_BYTES: u64 = 200;
-
-/// Atomic migrations of a pair are never further apart, however little is borne: a stop waits for a rest, too.
-const MOST_REST: Duration = Duration::from_secs(2);
 
 /// Carries out an approved plan, and reports on each migration in the order in which they ended.
 ///
@@ -119,7 +116,7 @@ async fn carry_out_all(
 fn rest_after(migration: &Migration, report: &MigrationReport, governor: &Governor) -> Option<Duration> {
     migration.atomic?;
     let busy = Duration::from_millis(report.duration_ms);
-    let rest = governor.allowance().rest_after(busy, Duration::ZERO).min(MOST_REST).max(governor.take(report.bytes));
+    let rest = governor.rest_after_portion(busy).min(MOST_REST).max(governor.take(report.bytes));
     (!rest.is_zero()).then_some(rest)
 }
 

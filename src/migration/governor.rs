@@ -47,6 +47,10 @@ impl Governor {
         self.with(|throttle| throttle.portion())
     }
 
+    pub(super) fn rest_after_portion(&self, busy: Duration) -> Duration {
+        self.with(|throttle| throttle.rest_after_portion(busy))
+    }
+
     pub(super) fn objection_to(&self, target: &Address) -> Option<String> {
         self.with(|throttle| throttle.objection_to(target))
     }

@@ -52,16 +52,11 @@ pub(super) struct Schedule {
     pairs: Vec<Pair>,
     running: Vec<Migration>,
     concurrency: usize,
-    /// Classic migrations of one pair at the same time.
-    lanes: usize,
+    pace: Pace,
 }
 
 /// Most slots in one classic migration: what one journal entry covers, and one look at both ends precedes.
 const MOST_CLASSIC_SLOTS: usize = 512;
-
-/// Migrations into one target: it takes them in with one main thread, and while the last changes of one wait there, writes
-/// to its source wait too.
-const MOST_SOURCES: usize = 4;
 
 impl Schedule {
     /// Groups `moves` by their ends, in the order in which pairs first appear.
@@ -86,14 +81,14 @@ impl Schedule {
                 }),
             }
         }
-        let lanes = pace.lanes();
+        let lanes = pace.lanes().min(concurrency.max(1));
         for pair in &mut pairs {
             // As many in each lane, so that no lane is left with the last ones alone.
-            let rounds = pair.waiting.len().div_ceil(MOST_CLASSIC_SLOTS * lanes);
-            pair.classic_slots = pair.waiting.len().div_ceil(rounds * lanes);
+            let turns = pair.waiting.len().div_ceil(MOST_CLASSIC_SLOTS * lanes);
+            pair.classic_slots = pair.waiting.len().div_ceil(turns * lanes);
             pair.waiting.make_contiguous().sort_by_key(|cargo| cargo.slot);
         }
-        Self { pairs, running: Vec::new(), concurrency: concurrency.max(1), lanes }
+        Self { pairs, running: Vec::new(), concurrency: concurrency.max(1), pace }
     }
 
     /// Whether any slot has not begun to move.
@@ -123,9 +118,9 @@ impl Schedule {
     fn may_start(&self, pair: &Pair) -> bool {
         let mut others = self.running.iter().filter(|running| !pair.is_of(running));
         let lanes = self.lanes_of(pair);
-        let lane_is_free = lanes == 0 || pair.atomic.is_none() && lanes < self.lanes;
+        let lane_is_free = lanes == 0 || pair.atomic.is_none() && lanes < self.pace.lanes();
         let sources = others.clone().filter(|running| running.target == pair.target).map(|running| &running.source);
-        let room_at_target = sources.collect::<BTreeSet<_>>().len() < MOST_SOURCES;
+        let room_at_target = sources.collect::<BTreeSet<_>>().len() < self.pace.sources(pair.atomic.is_some());
         lane_is_free && room_at_target && !others.any(|running| conflict(pair, running))
     }
 
@@ -218,12 +213,12 @@ mod tests {
 
     #[test]
     fn several_sources_feed_one_target_but_no_node_is_both() {
-        let plan = moves(&[('a', 'b', 0..2), ('b', 'c', 10..11), ('c', 'b', 20..21), ('a', 'd', 30..31)]);
-        let mut schedule = Schedule::new(&plan, |_, _| None, small, Pace::Default, 8);
+        let plan = moves(&[('a', 'b', 0..1), ('b', 'c', 10..11), ('c', 'b', 20..21), ('a', 'd', 30..31)]);
+        let mut schedule = Schedule::new(&plan, |_, _| None, small, Pace::Fast, 8);
         let first = schedule.start_next(ALL).expect("one may always run");
         let second = schedule.start_next(ALL).expect("another source of the same target");
         assert_eq!((first.target.clone(), second.target.clone()), (node('b'), node('b')));
-        assert_eq!(first.slots.to_string(), "0-1");
+        assert_eq!(first.slots.to_string(), "0");
         assert_eq!(schedule.start_next(ALL), None, "b and c are taken, and a feeds b");
         schedule.finished(&first);
         assert_eq!(schedule.start_next(ALL).expect("a is free again").target, node('d'));
@@ -234,7 +229,7 @@ mod tests {
         let plan = moves(&[('a', 'f', 0..1), ('b', 'f', 1..2), ('c', 'f', 2..3), ('d', 'f', 3..4), ('e', 'f', 4..5)]);
         let mut schedule = Schedule::new(&plan, |_, _| None, small, Pace::Fast, 16);
         let running: Vec<Migration> = std::iter::from_fn(|| schedule.start_next(ALL)).collect();
-        assert_eq!(running.len(), MOST_SOURCES);
+        assert_eq!(running.len(), Pace::Fast.sources(false));
         schedule.finished(&running[0]);
         assert_eq!(schedule.start_next(ALL).expect("there is room again").source, node('e'));
     }

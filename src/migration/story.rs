@@ -17,15 +17,24 @@ const KEYS: usize = 5;
 const MOST_TIME: Duration = Duration::from_secs(60);
 
 fn slots() -> Vec<SlotId> {
-    (0..6).filter_map(SlotId::new).collect()
+    (0..20).filter_map(SlotId::new).collect()
 }
 
 fn scene() -> (Arc<Toy>, Context) {
-    let toy = Arc::new(Toy::new(NODES, &slots(), KEYS));
+    scene_of(Toy::new(NODES, &slots(), KEYS))
+}
+
+/// Servers that refuse transactions: slots are closed one or two at a time.
+fn scene_without_transactions() -> (Arc<Toy>, Context) {
+    scene_of(Toy::new(NODES, &slots(), KEYS).without_transactions())
+}
+
+fn scene_of(toy: Toy) -> (Arc<Toy>, Context) {
+    let toy = Arc::new(toy);
     let context = Context {
         cluster: toy.clone(),
         journal: Arc::new(MemoryJournal::default()),
-        // Gentle has the smallest windows: four slots, then two.
+        // Gentle has the smallest windows: sixteen slots, then four.
         settings: Settings { pace: Pace::Gentle, settle_deadline_s: 5, ..Settings::default() },
         began_by: "test".into(),
         progress: Arc::new(|_| {}),
@@ -87,6 +96,10 @@ fn check(toy: &Toy, value: u64, story: &str) {
 
 /// How many calls a migration takes when nothing goes wrong.
 async fn undisturbed() -> usize {
+    undisturbed_in(scene).await
+}
+
+async fn undisturbed_in(scene: fn() -> (Arc<Toy>, Context)) -> usize {
     let (toy, context) = scene();
     let (plan, snapshot) = plan();
     execute(plan, &snapshot, &context).await;
@@ -98,15 +111,32 @@ async fn an_undisturbed_migration_moves_everything() {
     let (toy, context) = scene();
     let (plan, snapshot) = plan();
     let reports = execute(plan, &snapshot, &context).await;
-    assert_eq!((moved(&reports), reports[0].keys), (slots().into_iter().collect(), 30));
+    assert_eq!((moved(&reports), reports[0].keys), (slots().into_iter().collect(), 100));
     check(&toy, 0, "undisturbed");
     assert!(slots().iter().all(|slot| toy.settled_owner(*slot) == Some(1)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn any_fault_at_any_call_loses_nothing_and_leaves_nothing_open() {
-    let undisturbed = undisturbed().await;
-    let faults = [Fault::Unreachable, Fault::RepliesLost, Fault::MigrateBreaksOff, Fault::ReplicasLag, Fault::WeDie];
+    any_fault_at_any_call(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_fault_at_any_call_loses_nothing_where_slots_are_closed_one_by_one() {
+    assert!(undisturbed_in(scene_without_transactions).await > undisturbed().await, "they are closed in more calls");
+    any_fault_at_any_call(scene_without_transactions).await;
+}
+
+async fn any_fault_at_any_call(scene: fn() -> (Arc<Toy>, Context)) {
+    let undisturbed = undisturbed_in(scene).await;
+    let faults = [
+        Fault::Unreachable,
+        Fault::RepliesLost,
+        Fault::MigrateBreaksOff,
+        Fault::ReplicasLag,
+        Fault::TransactionAborts,
+        Fault::WeDie,
+    ];
     for fault in faults {
         for call in 0..undisturbed {
             let story = format!("{fault:?} at call {call} of {undisturbed}");
@@ -132,7 +162,13 @@ async fn any_fault_at_any_call_loses_nothing_and_leaves_nothing_open() {
 
 #[tokio::test(start_paused = true)]
 async fn writes_between_death_and_recovery_are_kept() {
-    for call in 0..undisturbed().await {
+    for scene in [scene, scene_without_transactions] {
+        writes_between_death_and_recovery(scene).await;
+    }
+}
+
+async fn writes_between_death_and_recovery(scene: fn() -> (Arc<Toy>, Context)) {
+    for call in 0..undisturbed_in(scene).await {
         let story = format!("death at call {call}");
         let (toy, context) = scene();
         toy.fail_at(call, Fault::WeDie);
@@ -162,7 +198,7 @@ async fn a_stray_key_keeps_its_slot_where_it_is() {
     toy.put(1, slot, "2:stray");
     let (plan, snapshot) = plan();
     let reports = execute(plan, &snapshot, &context).await;
-    assert_eq!(moved(&reports).len(), 5);
+    assert_eq!(moved(&reports).len(), 19);
     assert!(
         matches!(&reports[0].stayed[..], [(stayed, why)] if *stayed == slot && why.contains("stray")),
         "{reports:?}"
@@ -177,7 +213,7 @@ async fn a_slot_with_a_key_that_is_too_large_is_not_even_opened() {
     toy.put(0, slot, "2:huge");
     let (plan, snapshot) = plan();
     let reports = execute(plan, &snapshot, &context).await;
-    assert_eq!(moved(&reports).len(), 5);
+    assert_eq!(moved(&reports).len(), 19);
     let [(stayed, why)] = &reports[0].stayed[..] else { panic!("{reports:?}") };
     assert_eq!(*stayed, slot);
     assert!(why.contains("pinned by key '2:huge' (hash of 1000000 members, 64MiB)"), "{why}");
@@ -188,7 +224,7 @@ async fn a_slot_with_a_key_that_is_too_large_is_not_even_opened() {
     toy.put(0, slot, "2:huge");
     let bold = Context { settings: Settings { max_block_ms: 5000, ..context.settings }, ..context };
     let (plan, snapshot) = self::plan();
-    assert_eq!(moved(&execute(plan, &snapshot, &bold).await).len(), 6);
+    assert_eq!(moved(&execute(plan, &snapshot, &bold).await).len(), 20);
     assert_eq!(toy.settled_owner(slot), Some(1));
 }
 
@@ -223,7 +259,7 @@ async fn a_hold_closes_what_is_open_and_its_end_goes_on_with_the_rest() {
     assert!(held.is_err(), "it waits");
     check(&toy, 0, "held");
     let owners = |owner| slots().iter().filter(|slot| toy.settled_owner(**slot) == Some(owner)).count();
-    assert_eq!((owners(0), owners(1)), (2, 4), "the first window moved, the second was not opened");
+    assert_eq!((owners(0), owners(1)), (4, 16), "the first window moved, the second was not opened");
     assert_eq!(context.journal.unfinished().expect("in memory"), Vec::new());
 
     heard.handle.lock().expect("no holder panics").resume();
@@ -245,13 +281,13 @@ async fn a_stop_closes_what_is_open_and_says_what_was_not_begun() {
             heard.handle.lock().expect("no holder panics").stop();
         }
         let reports = work.await;
-        assert_eq!(moved(&reports).len(), 4, "{what}");
+        assert_eq!(moved(&reports).len(), 16, "{what}");
         check(&toy, 0, what);
         assert_eq!(context.journal.unfinished().expect("in memory"), Vec::new());
         if !stop_while_held {
             let stayed = &reports[0].stayed;
             assert!(
-                stayed.len() == 2 && stayed.iter().all(|(_, why)| why.contains("before it was opened")),
+                stayed.len() == 4 && stayed.iter().all(|(_, why)| why.contains("before it was opened")),
                 "{stayed:?}"
             );
         }
@@ -273,8 +309,8 @@ async fn whoever_watches_hears_who_and_why_and_every_step_with_its_time() {
     assert_eq!(steps, [window, window].concat());
     let last = words.last().expect("some");
     assert!(last.finished && words.iter().filter(|word| word.finished).count() == 1);
-    assert_eq!((last.slots_moved, last.keys_moved, last.bytes_moved), (6, 30, 3_000));
-    assert_eq!((last.keys_total, last.bytes_total), (Some(30), Some(3_000)));
+    assert_eq!((last.slots_moved, last.keys_moved, last.bytes_moved), (20, 100, 10_000));
+    assert_eq!((last.keys_total, last.bytes_total), (Some(100), Some(10_000)));
     assert_eq!((last.began_by.as_str(), last.reason.as_str()), ("test", "why not"));
     assert!(words.is_sorted_by_key(|word| word.bytes_moved), "bytes only grow");
 }
@@ -304,7 +340,7 @@ async fn what_is_in_doubt_is_being_settled_since_it_was_begun() {
     heard.words.lock().expect("no holder panics").clear();
     let addresses: Vec<_> = (0..NODES).map(Toy::address).collect();
     let recovery = recover(&addresses, &context).await.expect("the journal is in memory");
-    assert_eq!((recovery.held.len(), &recovery.taken_up), (6, &vec![unfinished.clone()]));
+    assert_eq!((recovery.held.len(), &recovery.taken_up), (20, &vec![unfinished.clone()]));
     let words = heard.words.lock().expect("no holder panics");
     let last = words.last().expect("it was told while it lasted");
     assert_eq!((last.step.as_str(), last.step_since_ms), ("settle", unfinished.started_at_ms));

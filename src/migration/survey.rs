@@ -83,17 +83,19 @@ pub(super) enum Telling {
     Once,
     /// Once for each slot that it was importing. Of those that it was not importing it tells nobody at once.
     EachImported,
-    /// Once for each slot, and there is no good way around it: Valkey 8 has its replicas execute each `SETSLOT` first, which
-    /// is worth more.
+    /// Once for each slot. Valkey from 8 on holds each `SETSLOT` back until replicas have it, which no transaction can: an
+    /// `EXEC` with one was measured to end the server. And `STABLE` would take the flag from the replicas first.
     Each,
 }
 
 impl Telling {
-    fn of(target: Option<&Capabilities>) -> Self {
-        match target {
-            Some(target) if !target.tells_of_each_slot() => Self::Once,
-            Some(target) if target.server.kind == ServerKind::Redis => Self::EachImported,
-            _ => Self::Each,
+    fn of(target: &View, can: Option<&Capabilities>) -> Self {
+        let Some(can) = can else { return Self::Each };
+        match can.server.kind {
+            ServerKind::Redis if can.tells_of_each_slot() => Self::EachImported,
+            ServerKind::Redis => Self::Once,
+            ServerKind::Valkey if can.tells_of_each_slot() || target.shard().len() > 1 => Self::Each,
+            ServerKind::Valkey => Self::Once,
         }
     }
 }
@@ -175,7 +177,7 @@ pub(super) fn route(
         others,
         databases: if atomic.is_some() { 1 } else { databases(can_from, can_to)? },
         atomic,
-        telling: Telling::of(can_to),
+        telling: Telling::of(target, can_to),
     })
 }
 

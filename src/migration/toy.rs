@@ -25,6 +25,8 @@ pub(super) enum Fault {
     MigrateBreaksOff,
     /// The first SETSLOT finds replicas behind.
     ReplicasLag,
+    /// The first transaction that is not empty is given up by the server.
+    TransactionAborts,
     /// We are gone after this call: it never returns.
     WeDie,
 }
@@ -42,6 +44,7 @@ struct Node {
 #[derive(Debug)]
 struct State {
     nodes: Vec<Node>,
+    transactions: bool,
     /// What follows a MULTI.
     queued: Option<Vec<Command>>,
     faults: BTreeMap<usize, Fault>,
@@ -63,7 +66,13 @@ impl Toy {
         for slot in slots {
             all[0].keys.insert(*slot, (0..keys).map(|key| (format!("{slot}:{key}").into_bytes(), 0)).collect());
         }
-        Self(Mutex::new(State { nodes: all, queued: None, faults: BTreeMap::new(), calls: 0 }))
+        Self(Mutex::new(State { nodes: all, transactions: true, queued: None, faults: BTreeMap::new(), calls: 0 }))
+    }
+
+    /// Its users may not begin transactions.
+    pub(super) fn without_transactions(self) -> Self {
+        self.0.lock().expect("no holder panics").transactions = false;
+        self
     }
 
     pub(super) fn id(place: usize) -> NodeId {
@@ -178,8 +187,12 @@ impl State {
             command.words().iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match (words.as_slice(), &mut self.queued) {
-            (["EXEC"], queued) => {
-                let commands = queued.take().unwrap_or_default();
+            (["EXEC"], Some(queued)) => {
+                let commands = std::mem::take(queued);
+                self.queued = None;
+                if !commands.is_empty() && fault.take_if(|fault| *fault == Fault::TransactionAborts).is_some() {
+                    return error("EXECABORT", "Transaction discarded because of previous errors.");
+                }
                 return Reply::List(commands.iter().map(|command| self.execute(place, command, fault)).collect());
             }
             (_, Some(queued)) => {
@@ -189,6 +202,7 @@ impl State {
             _ => {}
         }
         match words.as_slice() {
+            ["MULTI" | "EXEC"] if !self.transactions => error("NOPERM", "this user has no permissions to run it"),
             ["MULTI"] => {
                 self.queued = Some(Vec::new());
                 ok()

@@ -23,18 +23,26 @@ pub(super) fn node(slot: SlotId, owner: &NodeId) -> Command {
 /// Gives slots that `target` is importing to it, so that it tells the others once of all of them.
 ///
 /// It tells of a slot that it was importing, and then raises its epoch; so all but the last are no longer importing when they get
-/// their owner. A transaction, for between the two a slot would be nobody's: either all of this happens or nothing.
+/// their owner. In a transaction, for between the two a slot would be nobody's. A transaction undoes nothing: should the last
+/// not be importing any more, its epoch is raised all the same.
 pub(super) fn node_in_one(slots: &[SlotId], source: &NodeId, target: &NodeId) -> Vec<Command> {
     let Some((last, others)) = slots.split_last() else { return Vec::new() };
     let mut commands = vec![Command::new("MULTI")];
     commands.extend(others.iter().flat_map(|slot| [stable(*slot), node(*slot, target)]));
-    commands.extend([importing(*last, source), node(*last, target), Command::new("EXEC")]);
+    commands.extend([
+        importing(*last, source),
+        node(*last, target),
+        Command::new("CLUSTER BUMPEPOCH"),
+        Command::new("EXEC"),
+    ]);
     commands
 }
 
-/// Reads the replies to [`node_in_one`]: two for each slot, or nothing if nothing happened.
+/// Reads the replies to [`node_in_one`]: two for each slot, or nothing if it was no transaction.
 pub(super) fn read_node_in_one(mut replies: Vec<Reply>, slots: usize) -> Option<Vec<Reply>> {
-    replies.pop()?.list().ok().filter(|replies| replies.len() == slots * 2)
+    let mut replies = replies.pop()?.list().ok().filter(|replies| replies.len() == slots * 2 + 1)?;
+    replies.truncate(slots * 2);
+    Some(replies)
 }
 
 /// An empty transaction: whether we may begin and end one.

@@ -6,9 +6,9 @@ use super::super::call::{Call, QUESTION_PATIENCE};
 use super::super::survey::Telling;
 use super::super::wording;
 use super::window::OpenSlot;
-use super::{Classic, MOST_STALLS, Phase, call, each, may_retry, rest_before_retry, setslot};
+use super::{Classic, MOST_STALLS, Phase, call, each, may_retry, rest_before_retry};
 use crate::cluster::question::ClusterNodes;
-use crate::cluster::{Command, Lane, LinkError, Question, Reply, ReplyError};
+use crate::cluster::{Lane, LinkError, Question, Reply, ReplyError};
 use crate::model::{NodeRecord, OpenDirection, Role, SlotId};
 
 /// What it costs a node to give a slot a new owner.
@@ -32,7 +32,7 @@ impl Classic {
     fn closing_time(&self) -> Duration {
         match self.job.route.telling {
             Telling::Once => ASSIGNING_TIME,
-            Telling::EachImported if self.in_one => ASSIGNING_TIME,
+            Telling::EachImported if self.in_one == Some(true) => ASSIGNING_TIME,
             Telling::EachImported | Telling::Each => {
                 HEARING_TIME + TELLING_TIME * u32::try_from(self.job.route.others.len()).unwrap_or(u32::MAX)
             }
@@ -52,17 +52,20 @@ impl Classic {
                 commands.extend(wording::count_keys(&self.closing, self.job.route.databases));
                 vec![call(&source.address, Lane::Transfer, commands, QUESTION_PATIENCE)]
             }
-            Phase::AssignTarget { .. } if self.in_one => {
-                setslot(&target.address, wording::node_in_one(&self.closing, &source.id, &target.id))
+            Phase::AssignTarget { .. } if self.in_one == Some(true) => {
+                self.setslot(&target.address, wording::node_in_one(&self.closing, &source.id, &target.id))
             }
-            Phase::AssignTarget { .. } => setslot(&target.address, self.closing.iter().flat_map(assign).collect()),
-            _ => {
-                let commands: Vec<Command> = each(&self.closing, |slot| wording::node(slot, &target.id));
-                let others = self.job.route.others.iter();
-                let tell = |node| call(node, Lane::Control, commands.clone(), QUESTION_PATIENCE);
-                setslot(&source.address, commands.clone()).into_iter().chain(others.map(tell)).collect()
-            }
+            Phase::AssignTarget { .. } => self.setslot(&target.address, self.closing.iter().flat_map(assign).collect()),
+            _ => self.setslot(&source.address, each(&self.closing, |slot| wording::node(slot, &target.id))),
         }
+    }
+
+    /// Asks both ends, and tells the others of all that was closed: a courtesy, once for the window.
+    pub(super) fn ask_to_confirm(&self, bumped: bool) -> Vec<Call> {
+        let commands = each(&self.assigned, |slot| wording::node(slot, &self.job.route.target.id));
+        let others = self.job.route.others.iter().filter(|_| !bumped);
+        let tell = |node| call(node, Lane::Control, commands.clone(), QUESTION_PATIENCE);
+        self.job.route.ask_both().into_iter().chain(others.map(tell)).collect()
     }
 
     pub(super) fn verify(&mut self, replies: Vec<Reply>, attempt: u32) {
@@ -109,11 +112,12 @@ impl Classic {
     }
 
     pub(super) fn hear_assignment(&mut self, replies: Vec<Reply>, attempt: u32) {
-        let replies = if self.in_one { wording::read_node_in_one(replies, self.closing.len()) } else { Some(replies) };
+        let in_one = self.in_one == Some(true);
+        let replies = if in_one { wording::read_node_in_one(replies, self.closing.len()) } else { Some(replies) };
         let Some(replies) = replies else {
-            // Nothing happened: slot by slot then, whatever it was.
-            self.in_one = false;
-            return self.phase = Phase::Verify { attempt };
+            // Nothing happened, or all of it without a transaction: once more, and slot by slot from now on.
+            self.in_one = Some(false);
+            return self.phase = self.close_some();
         };
         let mut replies = replies.into_iter();
         let mut again = false;
@@ -140,12 +144,9 @@ impl Classic {
         }
     }
 
-    /// The source and the others were told. Gossip tells whoever of the others does not answer, and the next do not wait for it
-    /// again; `Confirm` sees whether the source knows.
-    pub(super) fn told(&mut self, results: Vec<Result<Vec<Reply>, LinkError>>) {
-        let mut results = results.into_iter().skip(1);
-        self.job.route.others.retain(|_| results.next().is_some_and(|result| result.is_ok()));
-        let busy = self.closing_time() * u32::try_from(self.closing.len()).unwrap_or(u32::MAX);
+    /// The source was told; `Confirm` sees whether it knows.
+    pub(super) fn told(&mut self) {
+        let busy = HEARING_TIME + self.closing_time() * u32::try_from(self.closing.len()).unwrap_or(u32::MAX);
         self.rest = self.allowance.rest_after(busy, self.round.way());
         let closed = std::mem::take(&mut self.closing);
         self.window.retain(|open| !closed.contains(&open.slot));
@@ -154,13 +155,25 @@ impl Classic {
     }
 
     /// The target said yes to all of these: now see that it is so, and that the source knows.
-    pub(super) fn confirm(&mut self, results: Vec<Result<Vec<Reply>, LinkError>>, bumped: bool) {
+    pub(super) fn confirm(&mut self, mut results: Vec<Result<Vec<Reply>, LinkError>>, bumped: bool) {
+        if !bumped {
+            // Gossip tells whoever of the others does not answer, and the next windows do not wait for it again.
+            let mut told = results.split_off(results.len().min(2)).into_iter();
+            self.job.route.others.retain(|_| told.next().is_some_and(|result| result.is_ok()));
+        }
         let (Some(source), Some(target)) = self.job.route.read_both(results) else {
             let reason = "the target accepted the slot, and an end was not heard of since".to_owned();
             self.unsettled.extend(self.assigned.drain(..).map(|slot| (slot, reason.clone())));
             return self.window_done();
         };
-        // A source that lost its last slot has become a replica, and shows its new primary's epoch.
+        // A source that lost its last slot has become a replica of the target, and shows its epoch. One that follows anybody
+        // else has failed over, and what its successor knows is for `settle` to find out.
+        let follows = Role::Replica { of: Some(target.id.clone()) };
+        if source.role != Role::Primary && source.role != follows {
+            let reason = "the source failed over while it was closed".to_owned();
+            self.unsettled.extend(self.assigned.drain(..).map(|slot| (slot, reason.clone())));
+            return self.window_done();
+        }
         let contested = source.role == Role::Primary && target.config_epoch <= source.config_epoch;
         if contested && !bumped {
             return self.phase = Phase::BumpEpoch;

@@ -2,7 +2,7 @@
 
 use super::super::call::{Call, QUESTION_PATIENCE};
 use super::super::wording;
-use super::{Classic, Phase, call, each, replicas_lag, rest_before_retry, setslot};
+use super::{Classic, Phase, call, each, replicas_lag, rest_before_retry};
 use crate::cluster::{Lane, Reply};
 use crate::model::SlotId;
 
@@ -15,7 +15,7 @@ impl Classic {
             Phase::RetractTarget => {
                 let count_and_close =
                     |slot: &SlotId| [wording::count_keys(&[*slot], 1).remove(0), wording::stable(*slot)];
-                setslot(&target.address, retracted.iter().flat_map(count_and_close).collect())
+                self.setslot(&target.address, retracted.iter().flat_map(count_and_close).collect())
             }
             Phase::RetractCheck => {
                 // A target that was demoted forgets its keys, and its successor has them.
@@ -23,8 +23,8 @@ impl Classic {
                 commands.extend(wording::count_keys(&retracted, self.job.route.databases));
                 vec![call(&target.address, Lane::Control, commands, QUESTION_PATIENCE)]
             }
-            Phase::RetractSource { .. } => setslot(&source.address, each(&retracted, wording::stable)),
-            _ => setslot(&target.address, each(&retracted, |slot| wording::importing(slot, &source.id))),
+            Phase::RetractSource { .. } => self.setslot(&source.address, each(&retracted, wording::stable)),
+            _ => self.setslot(&target.address, each(&retracted, |slot| wording::importing(slot, &source.id))),
         }
     }
 

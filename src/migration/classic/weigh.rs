@@ -272,7 +272,7 @@ mod tests {
     use super::*;
 
     const MOST: Duration = Duration::from_millis(5);
-    const ROUND: Duration = Duration::from_micros(750);
+    const ROUND: Duration = Duration::from_micros(1500);
 
     fn slot(number: u16) -> SlotId {
         SlotId::new(number).expect("a slot")

@@ -133,6 +133,11 @@ impl Throttle {
         }
     }
 
+    /// How long to leave the ends of an atomic migration to their clients that kept them busy for `busy`.
+    pub(in crate::migration) fn rest_after_portion(&self, busy: Duration) -> Duration {
+        busy.mul_f64(1.0 / (self.pace.atomic_duty() * self.share) - 1.0)
+    }
+
     /// What an atomic migration may take now.
     pub(in crate::migration) fn portion(&self) -> Portion {
         let mut portion = self.pace.portion().scaled(self.share);
