@@ -14,8 +14,8 @@
 //! AssignTarget        SETSLOT IMPORTING again, then NODE: without the flag the target would claim without a new epoch.
 //!                     Where it tells all nodes of each such slot by itself: one transaction, and the flag for the last one
 //! Tell        source  SETSLOT NODE                                                 (a source without slots may refuse it)
-//!             … Verify, AssignTarget and Tell again with the next few, and when the window is through:
-//!             others  SETSLOT NODE on every other primary                      (a courtesy: gossip tells it too)
+//!             The others hear it from the target. Verify, AssignTarget and Tell again with the next few, until the window is
+//!             through
 //! Confirm     both    CLUSTER NODES: no flag is left, the target owns the slots by a higher epoch, else BUMPEPOCH
 //! ```
 //!
@@ -239,7 +239,7 @@ impl Classic {
             }
             Phase::Transfer => vec![self.transfer()],
             Phase::Verify { .. } | Phase::AssignTarget { .. } | Phase::Tell => self.close(),
-            Phase::Confirm { bumped } => self.ask_to_confirm(bumped),
+            Phase::Confirm { .. } => self.job.route.ask_both(),
             Phase::BumpEpoch => self.setslot(&target.address, vec![Command::new("CLUSTER BUMPEPOCH")]),
             Phase::RetractTarget | Phase::RetractCheck | Phase::RetractSource { .. } | Phase::Reopen => self.retract(),
             Phase::Over => {
@@ -323,7 +323,8 @@ impl Classic {
     }
 
     fn next_window(&mut self) {
-        let size = self.job.pace.open_slots().min(self.waiting.len());
+        let quick = self.job.route.telling == Telling::EachImported;
+        let size = self.job.pace.open_slots(quick).min(self.waiting.len());
         let copies = self.job.copies;
         let databases = self.job.route.databases;
         let open = |slot| OpenSlot::new(slot, databases, copies);

@@ -255,14 +255,12 @@ async fn begin(
             return Err(format!("another node than {expected} answers at {}", view.address));
         }
     }
-    let others = snapshot.primaries.iter().map(|primary| &primary.address);
-    let others = others.filter(|address| *address != source && *address != target).cloned().collect();
     let can = (can_source.as_ref(), can_target.as_ref());
     let choice = context.settings.protocol;
     if common_form(choice, can.0, can.1) != migration.atomic {
         return Err("the ends can do something else than when the plan began".to_owned());
     }
-    let route = survey::route((&source_view, &target_view), can, choice, others, Some(&migration.slots))?;
+    let route = survey::route((&source_view, &target_view), can, choice, Some(&migration.slots))?;
     if route.atomic != Some(AtomicProtocol::RedisMigrationImport) {
         compare_functions(source, target, context).await?;
     }

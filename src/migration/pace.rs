@@ -98,9 +98,12 @@ impl Pace {
     /// Multi-key commands on an open slot get TRYAGAIN, so few is kind; each phase is one round trip and one save of the
     /// cluster file on every node for all of them, so many is quick, and kind too: with 4 slots of 25 small keys at a time the
     /// saves were what clients felt.
-    pub(super) const fn open_slots(self) -> usize {
+    ///
+    /// Where `SETSLOT` is not quick (Valkey writes a line into its log for each: 30 to 100 µs), many would be one long stall.
+    pub(super) const fn open_slots(self, quick: bool) -> usize {
         match self {
             Self::Gentle => 16,
+            Self::Default if !quick => 16,
             Self::Default => 64,
             Self::Fast => 512,
         }

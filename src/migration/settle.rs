@@ -185,12 +185,7 @@ async fn route_of(
         async move { ask(&*context.cluster, &address, &Abilities, QUESTION_PATIENCE).await.ok() }
     };
     let (can_from, can_to) = tokio::join!(probe(from), probe(to));
-    let others = views.iter().filter(|view| {
-        let itself = view.itself();
-        itself.is_some_and(|node| node.role == crate::model::Role::Primary && node.id != *source && node.id != *target)
-    });
-    let others = others.map(|view| view.address.clone()).collect();
-    survey::route((from, to), (can_from.as_ref(), can_to.as_ref()), choice, others, None)
+    survey::route((from, to), (can_from.as_ref(), can_to.as_ref()), choice, None)
 }
 
 /// Whether a server still works on an atomic migration of any slot of `intent`. Each end has to be heard.

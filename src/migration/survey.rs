@@ -66,14 +66,14 @@ pub(super) struct Route {
     pub(super) target: End,
     /// Where the *source* reaches the target: what MIGRATE needs, whatever NAT stands between us and them.
     pub(super) target_from_source: Address,
-    /// The other primaries, told last and as a courtesy.
-    pub(super) others: Vec<Address>,
     /// Databases that may hold keys, 1 except on Valkey 9 with `cluster-databases`.
     pub(super) databases: u32,
     /// The form of atomic migration that both ends have, if they share one.
     pub(super) atomic: Option<AtomicProtocol>,
     /// How the target tells the others of slots that it gets one by one.
     pub(super) telling: Telling,
+    /// How many nodes the target knows, itself among them.
+    pub(super) nodes: usize,
 }
 
 /// How a node that gets slots by `SETSLOT NODE` tells the others: each message makes every node look through its whole map.
@@ -147,7 +147,6 @@ pub(super) fn route(
     (source, target): (&View, &View),
     (can_from, can_to): (Option<&Capabilities>, Option<&Capabilities>),
     choice: ProtocolChoice,
-    others: Vec<Address>,
     fresh: Option<&SlotSet>,
 ) -> Result<Route, Objection> {
     let (source_itself, target_itself) = (primary(source, "source")?, primary(target, "target")?);
@@ -174,10 +173,10 @@ pub(super) fn route(
         source: End { id: source_itself.id.clone(), address: source.address.clone() },
         target: End { id: target_itself.id.clone(), address: target.address.clone() },
         target_from_source,
-        others,
         databases: if atomic.is_some() { 1 } else { databases(can_from, can_to)? },
         atomic,
         telling: Telling::of(target, can_to),
+        nodes: target.nodes.len(),
     })
 }
 
