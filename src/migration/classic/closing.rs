@@ -139,7 +139,7 @@ impl Classic {
 
     /// The source was told; `Confirm` sees whether it knows.
     pub(super) fn told(&mut self) {
-        let busy = HEARING_TIME + self.closing_time() * u32::try_from(self.closing.len()).unwrap_or(u32::MAX);
+        let busy = HEARING_TIME.max(self.closing_time() * u32::try_from(self.closing.len()).unwrap_or(u32::MAX));
         self.rest = self.allowance.rest_after(busy, self.round.way());
         let closed = std::mem::take(&mut self.closing);
         self.window.retain(|open| !closed.contains(&open.slot));

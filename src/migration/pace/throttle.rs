@@ -16,8 +16,10 @@ const DECREASE: f64 = 0.9;
 /// Gained by a probe that was not: a hundredth of what a slow one costs a share in full.
 const INCREASE: f64 = 0.001;
 /// Below this, slots would stay open for longer than is good. A machine that is busy with other things makes probes late
-/// whatever we do; an eighth of the default pace is still about what redis-cli does.
+/// whatever we do.
 const LEAST_SHARE: f64 = 1.0 / 8.0;
+/// The gentle pace begins where others end.
+const LEAST_GENTLE_SHARE: f64 = 1.0 / 2.0;
 /// How much a stall may count for: a hundred milliseconds of probes bring the share from all to the least.
 const MOST_MISSED: u32 = 20;
 /// Replication that is this far behind takes the share to its least: a fifth of the 256 MiB at which servers, by
@@ -108,7 +110,7 @@ impl Throttle {
         }
         if vitals.lag_bytes > MOST_LAG {
             self.ease("replica-lag");
-            self.set_share(LEAST_SHARE);
+            self.set_share(self.least_share());
         } else if self.tolerated.is_none() {
             // Where no probe brings the share back, replicas that kept up do.
             self.set_share(self.share + LAG_INCREASE);
@@ -163,9 +165,13 @@ impl Throttle {
     }
 
     fn set_share(&mut self, share: f64) {
-        self.share = share.clamp(LEAST_SHARE, 1.0);
+        self.share = share.clamp(self.least_share(), 1.0);
         self.report.share = self.share;
         self.report.least_share = self.report.least_share.min(self.share);
+    }
+
+    fn least_share(&self) -> f64 {
+        if self.pace == Pace::Gentle { LEAST_GENTLE_SHARE } else { LEAST_SHARE }
     }
 
     fn ease(&mut self, reason: &'static str) {
