@@ -236,8 +236,6 @@ async fn a_step_that_is_stuck_shows_in_metrics_and_log_until_it_goes_on() {
         line["message"].as_str().is_some_and(|message| message.starts_with("a step takes longer than it should"))
     }));
     eventually("it goes on", PATIENCE, async || shows(r#"ballast_moves_stuck{cluster="test"} 0"#).await).await;
-    home.configure(&Settings::default());
-    until_even(&daemon).await;
     daemon.stop().await;
     assert_eq!(cluster.open_slots().await.expect("all answer"), []);
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::support::eventually;
 
 /// How long a daemon may take for anything: two cores may be busy with other stories.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory with a configuration, a policy and a state, in which daemons run one after the other.
 pub(crate) struct Home {
