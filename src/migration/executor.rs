@@ -213,14 +213,20 @@ fn load(slots: &SlotSet, driver: Driver<'_>) -> Load {
 /// Why nothing may begin: another tool moves slots, or a primary cannot say that none does. A plan takes minutes, and
 /// the look that the guard had is older than every migration but the first.
 async fn strangers(snapshot: &Snapshot, context: &Context) -> Option<Objection> {
+    // What was ours before we looked may be over since, and what we began since is ours as well: other lanes go on meanwhile.
+    let ours = || context.journal.unfinished().map_err(|error| crate::telemetry::chain(&error));
+    let before = match ours() {
+        Ok(intents) => intents,
+        Err(error) => return Some(error),
+    };
     let looks = snapshot.primaries.iter().map(|primary| who_are_you(&primary.address, context));
     let views: Vec<View> = match join_all(looks).await.into_iter().collect() {
         Ok(views) => views,
         Err(silence) => return Some(format!("a primary does not answer: {silence}")),
     };
-    let ours = match context.journal.unfinished() {
-        Ok(intents) => intents.into_iter().map(|(_, intent)| intent).collect::<Vec<_>>(),
-        Err(error) => return Some(crate::telemetry::chain(&error)),
+    let ours: Vec<Intent> = match ours() {
+        Ok(since) => before.into_iter().chain(since).map(|(_, intent)| intent).collect(),
+        Err(error) => return Some(error),
     };
     let foreign = fate::foreign(&ours, &views).into_iter().next()?.open;
     Some(format!("slot {} is open on {}, and not by us: another tool is at work", foreign.slot, foreign.node.short()))
