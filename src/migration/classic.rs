@@ -84,7 +84,7 @@ pub(super) struct Classic {
     /// The weighing of the window's slots, while it lasts.
     weighing: Option<Weighing>,
     /// Whether slots may be given to the target in one transaction; not known before it was asked.
-    in_one: Option<bool>,
+    may_transact: Option<bool>,
     /// Keys that the target had evicted when we began.
     evicted: Option<u64>,
     allowance: Allowance,
@@ -134,7 +134,7 @@ impl Classic {
             assigned: Vec::new(),
             retracted: Vec::new(),
             weighing: None,
-            in_one: None,
+            may_transact: None,
             evicted: None,
             allowance: Allowance { round: Duration::ZERO, call: Duration::MAX, duty: 1.0 },
             round: Round::new(),
@@ -382,10 +382,9 @@ impl Classic {
             return self.give_back(&objection);
         }
         if let (true, Some(Ok(replies))) = (self.asks_to_transact(), &mut at_target) {
-            let transaction = replies.drain(..replies.len().min(wording::transaction().len()));
             // Asked beforehand, for what follows a MULTI that was refused would happen, one by one.
-            self.in_one =
-                Some(transaction.map(Reply::ok).filter(Result::is_ok).count() == wording::transaction().len());
+            let asked = wording::transaction().len().min(replies.len());
+            self.may_transact = Some(replies.drain(..asked).all(|reply| reply.ok().is_ok()));
         }
         let (strays, own) = match (read(at_target), read(results.next())) {
             (Ok(strays), Ok(own)) => (strays, own),
@@ -414,7 +413,7 @@ impl Classic {
 
     /// Whether it would help to give slots to the target in one transaction, and is not known to be allowed.
     fn asks_to_transact(&self) -> bool {
-        self.in_one.is_none() && self.job.route.telling == Telling::EachImported
+        self.may_transact.is_none() && self.job.route.telling == Telling::EachImported
     }
 
     /// Why nothing more may go to a target, if it has evicted keys since we began: it makes room for ours by dropping others.
@@ -435,7 +434,7 @@ impl Classic {
     }
 
     fn hear_weights(&mut self, replies: Vec<Reply>, took: Duration) {
-        self.rest = self.allowance.rest_after(self.round.busy(took), self.round.way());
+        self.rest_after(self.round.busy(took));
         if let Some(weighing) = &mut self.weighing {
             weighing.hear(replies, self.allowance.call);
         }
@@ -471,6 +470,11 @@ impl Classic {
                 Err(error) => refuse(self, open.slot, error.to_string()),
             }
         }
+    }
+
+    /// Leaves the source to its clients that was kept busy for `busy`.
+    fn rest_after(&mut self, busy: Duration) {
+        self.rest = self.allowance.rest_after(busy, self.round.way());
     }
 
     /// `SETSLOT`s for one node.

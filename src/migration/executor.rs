@@ -15,7 +15,7 @@ use super::functions::{self, FunctionList};
 use super::governor::Governor;
 use super::journal::Intent;
 use super::machine::{Driver, Load, Machine};
-use super::pace::{MOST_REST, guess};
+use super::pace::guess;
 use super::progress::Weights;
 use super::schedule::{Cargo, Migration, Schedule};
 use super::settle::{finish_if_settled, keep_reasons, settle, who_are_you};
@@ -27,7 +27,7 @@ use crate::cluster::capability::{Abilities, Capabilities};
 use crate::cluster::question::AtomicProtocol;
 use crate::cluster::{AskError, ask};
 use crate::guard::ApprovedPlan;
-use crate::model::{Address, MigrationReport, NodeId, PaceReport, SlotId, SlotSet, Snapshot, resource};
+use crate::model::{Address, MigrationReport, NodeId, PaceReport, SlotId, SlotSet, Snapshot};
 
 /// A key whose size nobody knows is taken for one of so many bytes.
 const COMMON_KEY_BYTES: u64 = 200;
@@ -116,7 +116,7 @@ async fn carry_out_all(
 fn rest_after(migration: &Migration, report: &MigrationReport, governor: &Governor) -> Option<Duration> {
     migration.atomic?;
     let busy = Duration::from_millis(report.duration_ms);
-    let rest = governor.rest_after_portion(busy).min(MOST_REST).max(governor.take(report.bytes));
+    let rest = governor.rest_after_portion(busy).max(governor.take(report.bytes));
     (!rest.is_zero()).then_some(rest)
 }
 
@@ -165,12 +165,12 @@ async fn what_can_you(node: &Address, context: &Context) -> Option<Capabilities>
 
 /// Runs one migration to its end.
 async fn run(migration: Migration, why: String, snapshot: &Snapshot, driver: Driver<'_>) -> Done {
-    let Driver { governor, context, .. } = driver;
+    let Driver { weights, governor, context } = driver;
     let started = Instant::now();
     let before = governor.report();
-    let begun = match strangers(snapshot, context).await {
-        Some(objection) => Err((objection, false)),
-        None => begin(&migration, why, snapshot, driver).await.map_err(|objection| (objection, true)),
+    let begun = match look_for_strangers(snapshot, context).await {
+        Err(objection) => Err((objection, false)),
+        Ok(views) => begin(&migration, why, (snapshot, &views), driver).await.map_err(|objection| (objection, true)),
     };
     let (mut ending, go_on) = match begun {
         Ok((intent, route)) => carry_out(&intent, route, snapshot, driver).await,
@@ -182,7 +182,7 @@ async fn run(migration: Migration, why: String, snapshot: &Snapshot, driver: Dri
     if put_back.is_empty() {
         ending.stayed.extend(left.iter().map(|slot| (slot, "stopped before it was opened".to_owned())));
     }
-    let report = report(&migration, &ending, snapshot, started.elapsed(), governor.report().since(&before));
+    let report = report(&migration, &ending, weights, started.elapsed(), governor.report().since(&before));
     info!(
         source = %migration.source, target = %migration.target, protocol = %report.protocol, moved = report.moved.len(),
         stayed = report.stayed.len(), keys = report.keys, ms = report.duration_ms, share = report.pace.share,
@@ -210,53 +210,45 @@ fn load(slots: &SlotSet, driver: Driver<'_>) -> Load {
     Load { mean_bytes, weigh }
 }
 
-/// Why nothing may begin: another tool moves slots, or a primary cannot say that none does. A plan takes minutes, and
-/// the look that the guard had is older than every migration but the first.
-async fn strangers(snapshot: &Snapshot, context: &Context) -> Option<Objection> {
+/// What the primaries say now, in the order of the snapshot; or why nothing may begin: another tool moves slots, or a
+/// primary cannot say that none does. A plan takes minutes, and the look that the guard had is older than every migration
+/// but the first.
+async fn look_for_strangers(snapshot: &Snapshot, context: &Context) -> Result<Vec<View>, Objection> {
     // What was ours before we looked may be over since, and what we began since is ours as well: other lanes go on meanwhile.
     let ours = || context.journal.unfinished().map_err(|error| crate::telemetry::chain(&error));
-    let before = match ours() {
-        Ok(intents) => intents,
-        Err(error) => return Some(error),
-    };
+    let before = ours()?;
     let looks = snapshot.primaries.iter().map(|primary| who_are_you(&primary.address, context));
-    let views: Vec<View> = match join_all(looks).await.into_iter().collect() {
-        Ok(views) => views,
-        Err(silence) => return Some(format!("a primary does not answer: {silence}")),
-    };
-    let ours: Vec<Intent> = match ours() {
-        Ok(since) => before.into_iter().chain(since).map(|(_, intent)| intent).collect(),
-        Err(error) => return Some(error),
-    };
-    let foreign = fate::foreign(&ours, &views).into_iter().next()?.open;
-    Some(format!("slot {} is open on {}, and not by us: another tool is at work", foreign.slot, foreign.node.short()))
+    let views: Result<Vec<View>, String> = join_all(looks).await.into_iter().collect();
+    let views = views.map_err(|silence| format!("a primary does not answer: {silence}"))?;
+    let ours: Vec<Intent> = before.into_iter().chain(ours()?).map(|(_, intent)| intent).collect();
+    match fate::foreign(&ours, &views).first().map(|foreign| &foreign.open) {
+        None => Ok(views),
+        Some(open) => {
+            Err(format!("slot {} is open on {}, and not by us: another tool is at work", open.slot, open.node.short()))
+        }
+    }
 }
 
-/// Looks at both ends.
+/// Sees whether both ends, as they were just seen, may begin. `views` are in the order of the snapshot.
 async fn begin(
     migration: &Migration,
     why: String,
-    snapshot: &Snapshot,
+    (snapshot, views): (&Snapshot, &[View]),
     driver: Driver<'_>,
 ) -> Result<(Intent, Route), Objection> {
     let context = driver.context;
-    let address = |id: &NodeId| {
-        let primary = snapshot.index_of(id).and_then(|index| snapshot.primaries.get(index as usize));
-        primary.map(|primary| &primary.address).ok_or("the snapshot does not know it")
+    let view_of = |id: &NodeId| {
+        let view = snapshot.index_of(id).and_then(|index| views.get(index as usize));
+        view.ok_or("the snapshot does not know it")
     };
-    let (source, target) = (address(&migration.source)?, address(&migration.target)?);
+    let (source_view, target_view) = (view_of(&migration.source)?, view_of(&migration.target)?);
+    let (source, target) = (&source_view.address, &target_view.address);
     if let Some(objection) = driver.governor.objection_to(target) {
         return Err(objection);
     }
     // What an end can do is asked again: it may have come back with other settings since the plan began.
-    let (source_view, target_view, can_source, can_target) = tokio::join!(
-        who_are_you(source, context),
-        who_are_you(target, context),
-        what_can_you(source, context),
-        what_can_you(target, context)
-    );
-    let (source_view, target_view) = (source_view?, target_view?);
-    for (view, expected) in [(&source_view, &migration.source), (&target_view, &migration.target)] {
+    let (can_source, can_target) = tokio::join!(what_can_you(source, context), what_can_you(target, context));
+    for (view, expected) in [(source_view, &migration.source), (target_view, &migration.target)] {
         if view.itself().is_none_or(|node| node.id != *expected) {
             return Err(format!("another node than {expected} answers at {}", view.address));
         }
@@ -266,7 +258,7 @@ async fn begin(
     if common_form(choice, can.0, can.1) != migration.atomic {
         return Err("the ends can do something else than when the plan began".to_owned());
     }
-    let route = survey::route((&source_view, &target_view), can, choice, Some(&migration.slots))?;
+    let route = survey::route((source_view, target_view), can, choice, Some(&migration.slots))?;
     if route.atomic != Some(AtomicProtocol::RedisMigrationImport) {
         compare_functions(source, target, context).await?;
     }
@@ -276,7 +268,7 @@ async fn begin(
         source_shard: source_view.shard(),
         target_shard: target_view.shard(),
         source_epoch: source_view.itself().map_or(0, |node| node.config_epoch),
-        source_run_id: source_view.run_id,
+        source_run_id: source_view.run_id.clone(),
         slots: migration.slots.clone(),
         protocol: migration.protocol(),
         started_at_ms: now_ms(),
@@ -332,15 +324,11 @@ fn stayed(slots: &SlotSet, reason: &str) -> Ending {
 fn report(
     migration: &Migration,
     ending: &Ending,
-    snapshot: &Snapshot,
+    weights: &Weights,
     took: Duration,
     pace: PaceReport,
 ) -> MigrationReport {
-    let sum = |name: &str, slots: &SlotSet| -> u64 {
-        let column = snapshot.slot_column(name);
-        let total: f64 = column.map_or(0.0, |column| slots.iter().map(|slot| column[slot.index()]).sum());
-        total.max(0.0) as u64
-    };
+    let moved: Vec<SlotId> = ending.moved.iter().collect();
     let mut stayed = ending.stayed.clone();
     stayed.extend(ending.unsettled.iter().cloned());
     MigrationReport {
@@ -348,8 +336,8 @@ fn report(
         target: migration.target.clone(),
         protocol: migration.protocol(),
         // The atomic protocols do not count keys.
-        keys: if migration.atomic.is_none() { ending.keys } else { sum(resource::KEYS, &ending.moved) },
-        bytes: sum(resource::BYTES, &ending.moved),
+        keys: if migration.atomic.is_none() { ending.keys } else { weights.keys(&moved).unwrap_or(0) },
+        bytes: weights.bytes(&moved).unwrap_or(0),
         moved: ending.moved.clone(),
         stayed,
         duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),

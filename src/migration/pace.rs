@@ -48,8 +48,13 @@ pub(super) struct Allowance {
     pub(super) duty: f64,
 }
 
-/// No rest is longer, however little is borne.
-pub(super) const MOST_REST: Duration = Duration::from_secs(2);
+/// No rest is longer, however little is borne: slots may be open meanwhile, and a stop waits for a rest.
+const MOST_REST: Duration = Duration::from_secs(2);
+
+/// How long to rest after `busy`, so that no more than this share of time is busy.
+fn rest(busy: Duration, duty: f64) -> Duration {
+    busy.mul_f64(1.0 / duty - 1.0).min(MOST_REST)
+}
 
 impl Pace {
     /// Longest time that one round may keep the source from its clients.
@@ -124,7 +129,8 @@ impl Pace {
     pub(super) const fn sources(self, atomic: bool) -> usize {
         match self {
             Self::Gentle => 1,
-            Self::Default => 1 + atomic as usize,
+            Self::Default if atomic => 2,
+            Self::Default => 1,
             Self::Fast => 4,
         }
     }
@@ -165,8 +171,8 @@ impl Portion {
 
 impl Allowance {
     /// How long to leave the source to its clients after it was kept busy for `busy`, where the next call reaches it `way`
-    /// later than we say so. At most [`MOST_REST`], for slots are open meanwhile, and a stop waits for a rest.
+    /// later than we say so.
     pub(super) fn rest_after(&self, busy: Duration, way: Duration) -> Duration {
-        busy.mul_f64(1.0 / self.duty - 1.0).saturating_sub(way).min(MOST_REST)
+        rest(busy, self.duty).saturating_sub(way)
     }
 }

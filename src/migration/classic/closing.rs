@@ -11,8 +11,9 @@ use crate::cluster::question::ClusterNodes;
 use crate::cluster::{Lane, LinkError, Question, Reply, ReplyError};
 use crate::model::{NodeRecord, OpenDirection, Role, SlotId};
 
-/// What it costs a node to give a slot a new owner: Valkey writes a line into its log for each.
+/// What it costs a node to give a slot a new owner.
 const ASSIGNING_TIME: Duration = Duration::from_micros(5);
+/// What it costs Valkey besides, which writes a line into its log for each.
 const LOGGING_TIME: Duration = Duration::from_micros(60);
 /// What it costs each node to be told by the target: it looks through its map of 16384 slots. Measured: 40 to 80 µs on Redis
 /// 7.0, 130 µs on Valkey 8.0; with 64 slots at a time they were most of what clients felt of a migration.
@@ -29,11 +30,16 @@ impl Classic {
         Phase::Verify { attempt: 0 }
     }
 
+    /// Whether the slots that are closed at a time get their new owner in one transaction.
+    fn in_one(&self) -> bool {
+        self.may_transact == Some(true)
+    }
+
     /// For how long one slot keeps some node.
     fn closing_time(&self) -> Duration {
         match self.job.route.telling {
             Telling::Once => ASSIGNING_TIME + LOGGING_TIME,
-            Telling::EachImported if self.in_one == Some(true) => ASSIGNING_TIME,
+            Telling::EachImported if self.in_one() => ASSIGNING_TIME,
             Telling::EachImported | Telling::Each => {
                 HEARING_TIME.max(TELLING_TIME * u32::try_from(self.job.route.nodes).unwrap_or(u32::MAX))
             }
@@ -53,7 +59,7 @@ impl Classic {
                 commands.extend(wording::count_keys(&self.closing, self.job.route.databases));
                 vec![call(&source.address, Lane::Transfer, commands, QUESTION_PATIENCE)]
             }
-            Phase::AssignTarget { .. } if self.in_one == Some(true) => {
+            Phase::AssignTarget { .. } if self.in_one() => {
                 self.setslot(&target.address, wording::node_in_one(&self.closing, &source.id, &target.id))
             }
             Phase::AssignTarget { .. } => self.setslot(&target.address, self.closing.iter().flat_map(assign).collect()),
@@ -105,11 +111,11 @@ impl Classic {
     }
 
     pub(super) fn hear_assignment(&mut self, replies: Vec<Reply>, attempt: u32) {
-        let in_one = self.in_one == Some(true);
-        let replies = if in_one { wording::read_node_in_one(replies, self.closing.len()) } else { Some(replies) };
+        let replies =
+            if self.in_one() { wording::read_node_in_one(replies, self.closing.len()) } else { Some(replies) };
         let Some(replies) = replies else {
             // Nothing happened, or all of it without a transaction: once more, and slot by slot from now on.
-            self.in_one = Some(false);
+            self.may_transact = Some(false);
             return self.phase = self.close_some();
         };
         let mut replies = replies.into_iter();
@@ -140,7 +146,7 @@ impl Classic {
     /// The source was told; `Confirm` sees whether it knows.
     pub(super) fn told(&mut self) {
         let busy = HEARING_TIME.max(self.closing_time() * u32::try_from(self.closing.len()).unwrap_or(u32::MAX));
-        self.rest = self.allowance.rest_after(busy, self.round.way());
+        self.rest_after(busy);
         let closed = std::mem::take(&mut self.closing);
         self.window.retain(|open| !closed.contains(&open.slot));
         self.assigned.extend(closed);

@@ -114,7 +114,7 @@ impl Classic {
         } else if !moved_guess.is_zero() {
             self.cautious = false;
             let busy = self.round.learn(moved_guess, took);
-            self.rest = self.allowance.rest_after(busy, self.round.way());
+            self.rest_after(busy);
         }
     }
 

@@ -20,7 +20,8 @@ use crate::model::{SlotId, SlotSet, units};
 /// Keys of one slot and database that are listed beforehand: a list of ten thousand was measured to keep a server for half a
 /// millisecond to one. Those beyond are taken for as large as the mean.
 pub(super) const MOST_LISTED: u64 = 10_000;
-/// What it takes a server that is busy with clients, too, to list a key and to measure a small one: alone it takes half as long.
+/// What it takes a server that is busy with clients, too, to list a key and to measure a small one: less than half of that
+/// was measured where it was alone.
 const LISTING_TIME: Duration = Duration::from_nanos(300);
 const MEASURING_TIME: Duration = Duration::from_micros(2);
 /// Keys listed, and keys measured, by one call at least and at most, whatever time there is.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::tokens::Tokens;
-use super::{Allowance, Pace, Portion};
+use super::{Allowance, Pace, Portion, rest};
 use crate::model::{Address, PaceReport};
 
 /// Kept by a probe that was slow. A stall counts once for each probe that fell due meanwhile.
@@ -137,7 +137,7 @@ impl Throttle {
 
     /// How long to leave the ends of an atomic migration to their clients that kept them busy for `busy`.
     pub(in crate::migration) fn rest_after_portion(&self, busy: Duration) -> Duration {
-        busy.mul_f64(1.0 / (self.pace.atomic_duty() * self.share) - 1.0)
+        rest(busy, self.pace.atomic_duty() * self.share)
     }
 
     /// What an atomic migration may take now.
