@@ -162,8 +162,6 @@ mod tests {
         }
         Snapshot {
             generation: 1,
-            taken_at_ms: 0,
-            window_s: 0,
             primaries: nodes
                 .iter()
                 .map(|(number, _)| Primary {
@@ -175,15 +173,8 @@ mod tests {
                     config_epoch: 0,
                 })
                 .collect(),
-            replicas: Vec::new(),
             owners: Owners::new(owners),
-            slot_columns: BTreeMap::new(),
-            node_columns: BTreeMap::new(),
-            metrics: Vec::new(),
-            open_slots: Vec::new(),
-            atomic_jobs: Vec::new(),
-            in_flight: Vec::new(),
-            problems: Vec::new(),
+            ..Snapshot::default()
         }
     }
 }

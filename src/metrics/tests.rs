@@ -162,17 +162,12 @@ fn snapshot(primaries: usize) -> Snapshot {
                 config_epoch: 1,
             })
             .collect(),
-        replicas: Vec::new(),
         owners: Owners::new((0..SLOT_COUNT).map(|slot| u32::try_from(slot % primaries).expect("few")).collect()),
         slot_columns: [resource::CPU_USEC, resource::KEYS, resource::BYTES]
             .map(|name| (name.to_owned(), load.clone()))
             .into(),
         node_columns: nodes.map(|(name, column)| (name.to_owned(), column.clone())).into(),
-        metrics: Vec::new(),
-        open_slots: Vec::new(),
-        atomic_jobs: Vec::new(),
-        in_flight: Vec::new(),
-        problems: Vec::new(),
+        ..Snapshot::default()
     }
 }
 

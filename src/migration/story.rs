@@ -1,6 +1,5 @@
 //! The engine against every fault at every call, in memory: what each run leaves behind is checked against promise 1.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -54,18 +53,10 @@ fn plan() -> (ApprovedPlan, Snapshot) {
     };
     let snapshot = Snapshot {
         generation: 1,
-        taken_at_ms: 0,
         window_s: 10,
         primaries: (0..NODES).map(primary).collect(),
-        replicas: Vec::new(),
         owners: Owners::new(vec![0 as NodeIndex; SLOT_COUNT]),
-        slot_columns: BTreeMap::new(),
-        node_columns: BTreeMap::new(),
-        metrics: Vec::new(),
-        open_slots: Vec::new(),
-        atomic_jobs: Vec::new(),
-        in_flight: Vec::new(),
-        problems: Vec::new(),
+        ..Snapshot::default()
     };
     let moves =
         slots().iter().map(|slot| ProposedMove { slot: slot.number(), target: 1, reason: "why not".into() }).collect();

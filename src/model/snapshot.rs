@@ -57,6 +57,13 @@ pub const NO_OWNER: NodeIndex = u32::MAX;
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owners(Arc<[NodeIndex]>);
 
+/// Nobody serves any slot.
+impl Default for Owners {
+    fn default() -> Self {
+        Self::new(vec![NO_OWNER; SLOT_COUNT])
+    }
+}
+
 impl Owners {
     /// Owners by slot; `by_slot` has [`SLOT_COUNT`] entries, [`NO_OWNER`] where nobody serves the slot.
     ///
@@ -344,8 +351,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that was seen at one instant. What a policy decides by, and what a replay needs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Everything that was seen at one instant. What a policy decides by, and what a replay needs. By default, nothing was.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Counts snapshots since the daemon started.
     pub generation: u64,

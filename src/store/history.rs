@@ -260,7 +260,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::{CycleOutcome, MigrationReport, NO_OWNER, Owners, Protocol, SLOT_COUNT, Timings};
+    use crate::model::{CycleOutcome, MigrationReport, Protocol, Timings};
 
     #[test]
     fn cycles_come_back_newest_first_and_whole() {
@@ -336,20 +336,6 @@ mod tests {
     }
 
     fn snapshot(generation: u64) -> Snapshot {
-        Snapshot {
-            generation,
-            taken_at_ms: 0,
-            window_s: 0,
-            primaries: Vec::new(),
-            replicas: Vec::new(),
-            owners: Owners::new(vec![NO_OWNER; SLOT_COUNT]),
-            slot_columns: BTreeMap::new(),
-            node_columns: BTreeMap::new(),
-            metrics: Vec::new(),
-            open_slots: Vec::new(),
-            atomic_jobs: Vec::new(),
-            in_flight: Vec::new(),
-            problems: Vec::new(),
-        }
+        Snapshot { generation, ..Snapshot::default() }
     }
 }

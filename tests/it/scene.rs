@@ -79,21 +79,8 @@ impl<'a> Scene<'a> {
     /// A plan that went through the guard, as every plan has to.
     pub(crate) async fn plan(&self, to: usize, slots: &SlotSet) -> (ApprovedPlan, Snapshot) {
         let snapshot = self.snapshot().await;
-        let place = |place: usize| snapshot.index_of(&self.cluster.nodes[place].id).expect("a primary");
-        let moves =
-            slots.iter().map(|slot| ProposedMove { slot: slot.number(), target: place(to), reason: "test".into() });
-        let plan = Plan {
-            policy: PolicyId { name: "test".into(), version: "0".into(), digest: String::new() },
-            generation: snapshot.generation,
-            moves: moves.collect(),
-            summary: String::new(),
-            gauges: Vec::new(),
-        };
         // The guard's own tests show it refusing open slots; here the engine must.
-        let ledger = Ledger::default();
-        let verdict = guard::review(&plan, &snapshot, &Limits::default().for_one_shot(), &ledger, now_ms());
-        assert_eq!(verdict.refusals, Vec::new());
-        (verdict.approved, snapshot)
+        (approved(&snapshot, &self.cluster.nodes[to].id, slots), snapshot)
     }
 
     async fn snapshot(&self) -> Snapshot {
@@ -134,13 +121,7 @@ impl<'a> Scene<'a> {
             replicas: replicas.collect(),
             primaries,
             owners: Owners::new(owners),
-            slot_columns: BTreeMap::new(),
-            node_columns: BTreeMap::new(),
-            metrics: Vec::new(),
-            open_slots: Vec::new(),
-            atomic_jobs: Vec::new(),
-            in_flight: Vec::new(),
-            problems: Vec::new(),
+            ..Snapshot::default()
         }
     }
 
@@ -205,6 +186,22 @@ impl<'a> Scene<'a> {
             assert_eq!(&node.server.text(Command::new("GET").arg(key)).await.expect("a value"), value, "{key}");
         }
     }
+}
+
+/// A plan for `slots` to go to `target`, as the guard approves it.
+pub(crate) fn approved(snapshot: &Snapshot, target: &NodeId, slots: &SlotSet) -> ApprovedPlan {
+    let target = snapshot.index_of(target).expect("a primary");
+    let moves = slots.iter().map(|slot| ProposedMove { slot: slot.number(), target, reason: "test".into() });
+    let plan = Plan {
+        policy: PolicyId { name: "test".into(), version: "0".into(), digest: String::new() },
+        generation: snapshot.generation,
+        moves: moves.collect(),
+        summary: String::new(),
+        gauges: Vec::new(),
+    };
+    let verdict = guard::review(&plan, snapshot, &Limits::default().for_one_shot(), &Ledger::default(), now_ms());
+    assert_eq!(verdict.refusals, Vec::new());
+    verdict.approved
 }
 
 /// A connection that speaks to one database of a node.

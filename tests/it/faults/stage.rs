@@ -1,24 +1,23 @@
 //! A cluster with keys and a checking load, an engine at work in it, and what has to hold when all is over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ballast::clock::now_ms;
 use ballast::cluster::Command;
-use ballast::guard::{self, ApprovedPlan, Ledger, Limits};
+use ballast::guard::ApprovedPlan;
 use ballast::lab::load::{Client, KeySpace, Load, LoadSettings, find_duplicates, verify};
 use ballast::lab::{Kind, LocalCluster, NodeView, Role, ServerSettings};
 use ballast::migration::{self, Context, Journal, MemoryJournal, Pace, ProtocolChoice, Recovery, Settings, Stop};
-use ballast::model::{
-    MigrationReport, NodeId, Owners, Plan, PolicyId, Primary, ProposedMove, SLOT_COUNT, SlotId, SlotSet, Snapshot,
-};
+use ballast::model::{MigrationReport, NodeId, Owners, Primary, SLOT_COUNT, SlotId, SlotSet, Snapshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::person;
 use super::toll::Toll;
 use super::tripwire::{Diary, Moment, Tripwire};
+use crate::scene::approved;
 use crate::support::{chain, eventually, start};
 
 /// Keys of a tenant share a slot: so few slots hold so many keys, and every move carries some.
@@ -180,20 +179,9 @@ impl Stage {
 
     fn order_of(&self, view: &[NodeView], source: &NodeView, target: &NodeView, slots: SlotSet) -> Order {
         let snapshot = snapshot(view);
-        let to = snapshot.index_of(&target.id).expect("a primary");
-        let moves = slots.iter().map(|slot| ProposedMove { slot: slot.number(), target: to, reason: "test".into() });
-        let plan = Plan {
-            policy: PolicyId { name: "test".into(), version: "0".into(), digest: String::new() },
-            generation: snapshot.generation,
-            moves: moves.collect(),
-            summary: String::new(),
-            gauges: Vec::new(),
-        };
-        let limits = Limits::default().for_one_shot();
-        let verdict = guard::review(&plan, &snapshot, &limits, &Ledger::default(), now_ms());
-        assert_eq!(verdict.refusals, Vec::new());
+        let plan = approved(&snapshot, &target.id, &slots);
         let place = |node: &NodeView| self.cluster.nodes.iter().position(|known| known.id == node.id).expect("ours");
-        Order { source: place(source), target: place(target), slots, plan: verdict.approved, snapshot }
+        Order { source: place(source), target: place(target), slots, plan, snapshot }
     }
 
     /// A way to the servers with a wire across one call.
@@ -352,14 +340,7 @@ fn snapshot(view: &[NodeView]) -> Snapshot {
         taken_at_ms: now_ms(),
         window_s: 10,
         primaries: seen.iter().map(primary).collect(),
-        replicas: Vec::new(),
         owners: Owners::new(owners),
-        slot_columns: BTreeMap::new(),
-        node_columns: BTreeMap::new(),
-        metrics: Vec::new(),
-        open_slots: Vec::new(),
-        atomic_jobs: Vec::new(),
-        in_flight: Vec::new(),
-        problems: Vec::new(),
+        ..Snapshot::default()
     }
 }
