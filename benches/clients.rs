@@ -12,6 +12,8 @@
     reason = "a benchmark prints its result, and ends at the first trouble"
 )]
 
+mod common;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -20,10 +22,12 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use ballast::cluster::Command;
-use ballast::lab::{Kind, LocalCluster, Node, spawn};
-use ballast::model::{SLOT_COUNT, SlotId};
+use ballast::lab::{Kind, LocalCluster, spawn};
+use ballast::model::SLOT_COUNT;
 use serde::Deserialize;
 use tokio::time::sleep;
+
+use common::data::{Data, fill};
 
 /// Before slots move, and after; the second is the time in which a client has to show that it recovered.
 const QUIET: Duration = Duration::from_secs(2);
@@ -162,7 +166,7 @@ impl Row {
 
     async fn measure(&self) {
         let cluster = LocalCluster::of(self.kind).unwrap().primaries(3).empty(1).start().await.unwrap();
-        fill(&cluster.nodes[..3]).await;
+        fill(&cluster.nodes[..3], Data::Strings(KEYS, 100)).await;
         let before = redirects(&cluster).await;
         let seeds: Vec<String> = cluster.nodes[..3].iter().map(|node| node.server.address().to_string()).collect();
         let mut load = Load::start(self.client.program(&seeds.join(","), self.rate));
@@ -353,19 +357,6 @@ impl Load {
     fn end(mut self) -> Report {
         drop(self.process.0.stdin.take());
         serde_json::from_str(&self.line()).unwrap()
-    }
-}
-
-/// Fills each node with the keys of its slots.
-async fn fill(nodes: &[Node]) {
-    for node in nodes {
-        let owned = node.view().await.unwrap().into_iter().find(|seen| seen.id == node.id).unwrap().slots;
-        let link = node.server.link().await.unwrap();
-        let mine = (0..KEYS).map(|n| format!("key:{n}")).filter(|key| owned.contains(SlotId::of_key(key.as_bytes())));
-        let sets: Vec<Command> = mine.map(|key| Command::new("SET").arg(key).bytes(vec![b'x'; 100])).collect();
-        for part in sets.chunks(10_000) {
-            link.call(part, PATIENCE).await.unwrap();
-        }
     }
 }
 
