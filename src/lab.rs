@@ -5,6 +5,7 @@
 //! what it finds is not seen through the code that it tests.
 
 mod cluster;
+mod detour;
 mod link;
 pub mod load;
 mod port;
@@ -20,6 +21,7 @@ use crate::cluster::{LinkError, ReplyError};
 use crate::model::Address;
 
 pub use cluster::{Builder, LocalCluster, Node};
+pub use detour::{Detour, Traffic};
 pub use link::{Link, TlsFiles};
 pub use port::PortLease;
 pub use program::{Family, Kind, Program, servers_directory};

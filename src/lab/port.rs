@@ -11,7 +11,7 @@ use super::{LabError, Result};
 const PORTS: Range<u16> = 11_000..21_000;
 
 /// From a client port to its bus port: what every server takes unless told otherwise, and Redis 6.2 cannot be told.
-const TO_BUS: u16 = 10_000;
+pub(super) const TO_BUS: u16 = 10_000;
 
 /// A client port whose bus port is free too, ours for as long as this lives.
 ///

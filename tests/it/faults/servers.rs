@@ -65,6 +65,13 @@ async fn an_end_that_ballast_cannot_reach_for_a_while_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ends_that_cannot_reach_each_other_for_a_while_lose_nothing() {
+    for way in sample("the ends are severed", &WAYS, 2) {
+        story("the ends are severed", way, Ground::CUTTABLE, &[Fault::Severed(1500), Fault::Swallowed(2500)], 1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn those_who_have_no_part_in_it_may_die_meanwhile() {
     let faults = [
         Fault::Crash(Who::SourceReplica),
@@ -129,13 +136,13 @@ async fn suffers(stage: &mut Stage, fault: Fault, at: (usize, Moment), toll: &mu
             return false;
         }
     }
-    let struck = strike(&mut stage.cluster, fault, &order).await;
+    let struck = strike(stage, fault, &order).await;
     stage.diary.note(format_args!("{fault:?}"));
     if let (Fault::CutOff(..), Some(place)) = (fault, struck) {
         wire.cut_off(Some(stage.cluster.nodes[place].server.address()));
     }
     wire.release();
-    heal(&mut stage.cluster, fault, struck).await;
+    heal(stage, fault, struck).await;
     wire.cut_off(None);
     stage.diary.note("healed");
     let reports = timeout(ENGINE_PATIENCE, engine).await.unwrap_or_else(|_| panic!("{story}: the engine hangs"));

@@ -8,9 +8,10 @@ use ballast::clock::now_ms;
 use ballast::cluster::Command;
 use ballast::guard::ApprovedPlan;
 use ballast::lab::load::{Client, KeySpace, Load, LoadSettings, find_duplicates, verify};
-use ballast::lab::{Kind, LocalCluster, NodeView, Role, ServerSettings};
+use ballast::lab::{Detour, Kind, LocalCluster, NodeView, Role, ServerSettings};
 use ballast::migration::{self, Context, Journal, MemoryJournal, Pace, ProtocolChoice, Recovery, Settings, Stop};
 use ballast::model::{MigrationReport, NodeId, Owners, Primary, SLOT_COUNT, SlotId, SlotSet, Snapshot};
+use futures_util::future::try_join_all;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -61,6 +62,8 @@ pub(super) struct Stage {
     pub(super) diary: Diary,
     /// Of each Ballast that is at work: one, except in stories of two.
     pub(super) journals: Vec<Arc<MemoryJournal>>,
+    /// The way of everybody but Ballast to each node, in the order of `cluster.nodes`, where it may be cut.
+    pub(super) detours: Vec<Detour>,
     protocol: ProtocolChoice,
     /// What the last order was about.
     last: Mutex<SlotSet>,
@@ -72,16 +75,20 @@ pub(super) struct Ground {
     /// Of each primary.
     pub(super) replicas: usize,
     pub(super) node_timeout: Duration,
+    /// Whether the ways between the nodes may be cut.
+    pub(super) cuttable: bool,
 }
 
 impl Ground {
     /// With replicas, and a node time-out soon enough that stories with elections do not take for ever, late enough that
     /// a busy machine provokes none.
-    pub(super) const ELECTIONS: Self = Self { replicas: 1, node_timeout: Duration::from_secs(3) };
+    pub(super) const ELECTIONS: Self = Self { replicas: 1, node_timeout: Duration::from_secs(3), cuttable: false };
     /// With replicas, and a node time-out longer than any story.
-    pub(super) const NO_ELECTIONS: Self = Self { replicas: 1, node_timeout: Duration::from_secs(60) };
+    pub(super) const NO_ELECTIONS: Self = Self { node_timeout: Duration::from_secs(60), ..Self::ELECTIONS };
     /// Without replicas, and a node time-out longer than any story: who dies has to come back.
-    pub(super) const ALONE: Self = Self { replicas: 0, node_timeout: Duration::from_secs(60) };
+    pub(super) const ALONE: Self = Self { replicas: 0, ..Self::NO_ELECTIONS };
+    /// The same, and the ways between the nodes may be cut.
+    pub(super) const CUTTABLE: Self = Self { cuttable: true, ..Self::ALONE };
 }
 
 /// A migration that is about to begin.
@@ -105,13 +112,14 @@ pub(super) enum Clients {
 
 impl Stage {
     /// A filled cluster of three primaries.
-    pub(super) async fn of(Way(kind, protocol): Way, Ground { replicas, node_timeout }: Ground) -> Self {
+    pub(super) async fn of(Way(kind, protocol): Way, Ground { replicas, node_timeout, cuttable }: Ground) -> Self {
         // Valkey 8.0.1 dies of its own statistics soon after a failover (assertion in cluster_slot_stats.c:147).
         let no_statistics = vec!["cluster-slot-stats-enabled".to_owned(), "no".to_owned()];
         let more = if kind == Kind::Valkey80 { vec![no_statistics] } else { Vec::new() };
         // What survives a kill is what is on the disk.
         let settings = ServerSettings { node_timeout, append_only: true, more, ..ServerSettings::default() };
         let cluster = start(LocalCluster::of(kind).map(|builder| builder.replicas(replicas).settings(settings))).await;
+        let detours = if cuttable { detours(&cluster).await } else { Vec::new() };
         let client = Arc::new(Client::connect(&cluster.addresses(), None).await.expect("the cluster answers"));
         let keys = Arc::new(KeySpace::of_tenants(KEYS, TENANTS, 1, SlotSet::default()));
         keys.fill(&client).await.expect("the cluster takes writes");
@@ -121,6 +129,7 @@ impl Stage {
             keys,
             diary: Diary::begin(),
             journals: vec![Arc::default()],
+            detours,
             protocol,
             last: Mutex::default(),
         }
@@ -178,7 +187,7 @@ impl Stage {
     }
 
     fn order_of(&self, view: &[NodeView], source: &NodeView, target: &NodeView, slots: SlotSet) -> Order {
-        let snapshot = snapshot(view);
+        let snapshot = self.snapshot(view);
         let plan = approved(&snapshot, &target.id, &slots);
         let place = |node: &NodeView| self.cluster.nodes.iter().position(|known| known.id == node.id).expect("ours");
         Order { source: place(source), target: place(target), slots, plan, snapshot }
@@ -315,32 +324,51 @@ impl Stage {
             self.diary.note(format_args!("{} says:\n{said}", node.server.address()));
         }
     }
-}
 
-/// What a collector would have seen, as far as the guard and the engine look at it.
-fn snapshot(view: &[NodeView]) -> Snapshot {
-    let mut seen: Vec<&NodeView> = view.iter().filter(|node| node.role == Role::Primary && node.is_well()).collect();
-    seen.sort_by(|a, b| a.id.cmp(&b.id));
-    let mut owners = vec![u32::MAX; SLOT_COUNT];
-    for (place, node) in (0..).zip(&seen) {
-        for slot in &node.slots {
-            owners[slot.index()] = place;
+    /// What a collector would have seen, as far as the guard and the engine look at it.
+    fn snapshot(&self, view: &[NodeView]) -> Snapshot {
+        let mut seen: Vec<&NodeView> =
+            view.iter().filter(|node| node.role == Role::Primary && node.is_well()).collect();
+        seen.sort_by(|a, b| a.id.cmp(&b.id));
+        let mut owners = vec![u32::MAX; SLOT_COUNT];
+        for (place, node) in (0..).zip(&seen) {
+            for slot in &node.slots {
+                owners[slot.index()] = place;
+            }
+        }
+        let primary = |node: &&NodeView| Primary {
+            id: node.id.clone(),
+            // Its own, whatever it announces.
+            address: self.cluster.nodes.iter().find(|known| known.id == node.id).expect("ours").server.address(),
+            version: String::new(),
+            zone: String::new(),
+            tags: Vec::new(),
+            config_epoch: 0,
+        };
+        Snapshot {
+            generation: 1,
+            taken_at_ms: now_ms(),
+            window_s: 10,
+            primaries: seen.iter().map(primary).collect(),
+            owners: Owners::new(owners),
+            ..Snapshot::default()
         }
     }
-    let primary = |node: &&NodeView| Primary {
-        id: node.id.clone(),
-        address: node.address.clone(),
-        version: String::new(),
-        zone: String::new(),
-        tags: Vec::new(),
-        config_epoch: 0,
-    };
-    Snapshot {
-        generation: 1,
-        taken_at_ms: now_ms(),
-        window_s: 10,
-        primaries: seen.iter().map(primary).collect(),
-        owners: Owners::new(owners),
-        ..Snapshot::default()
-    }
+}
+
+/// Leads everybody but Ballast to each node by a way that can be cut.
+async fn detours(cluster: &LocalCluster) -> Vec<Detour> {
+    let begun = cluster.nodes.iter().map(|node| Detour::around(&node.server));
+    let detours = try_join_all(begun).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    eventually("all nodes know of the detours", MEND_PATIENCE, async || {
+        for node in &cluster.nodes {
+            let view = node.view().await.ok()?;
+            let led =
+                |seen: &NodeView| detours.iter().any(|detour| detour.port() == seen.address.port) && seen.is_well();
+            view.iter().all(led).then_some(())?;
+        }
+        Some(())
+    })
+    .await;
+    detours
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use ballast::cluster::Command;
-use ballast::lab::{LocalCluster, NodeView, Role};
+use ballast::lab::{LocalCluster, NodeView, Role, Traffic};
 use tokio::time::{sleep, timeout};
 
-use super::stage::Order;
+use super::stage::{Order, Stage};
 use crate::support::{chain, eventually};
 
 /// Elections take a second or two; on a crowded machine, ten times that.
@@ -40,6 +40,10 @@ pub(super) enum Fault {
     Freeze(Who, u64),
     /// Out of Ballast's reach for so many milliseconds, and of nobody else's.
     CutOff(Who, u64),
+    /// Both ends in Ballast's reach and out of each other's, and of everybody else's, for so many milliseconds: connections break.
+    Severed(u64),
+    /// The same, and nobody is told: connections stand, and nothing arrives.
+    Swallowed(u64),
     /// `CLUSTER FAILOVER` said to its replica.
     ManualFailover(Who),
     /// `CLUSTER BUMPEPOCH` said to every node but the two ends, again and again. Said to an end at the very moment of the
@@ -50,7 +54,8 @@ pub(super) enum Fault {
 }
 
 /// Strikes; what has to come back later is returned.
-pub(super) async fn strike(cluster: &mut LocalCluster, fault: Fault, order: &Order) -> Option<usize> {
+pub(super) async fn strike(stage: &mut Stage, fault: Fault, order: &Order) -> Option<usize> {
+    let cluster = &mut stage.cluster;
     let view = cluster.view().await.expect("a view");
     let place = |who| place_of(cluster, &view, order, who);
     match fault {
@@ -65,6 +70,13 @@ pub(super) async fn strike(cluster: &mut LocalCluster, fault: Fault, order: &Ord
             Some(place)
         }
         Fault::CutOff(who, _) => Some(place(who)),
+        Fault::Severed(_) | Fault::Swallowed(_) => {
+            let traffic = if matches!(fault, Fault::Severed(_)) { Traffic::Breaks } else { Traffic::Stalls };
+            for end in [order.source, order.target] {
+                stage.detours[end].set(traffic);
+            }
+            Some(order.source)
+        }
         Fault::ManualFailover(who) => {
             let replica = match who {
                 Who::Source => place(Who::SourceReplica),
@@ -90,7 +102,8 @@ pub(super) async fn strike(cluster: &mut LocalCluster, fault: Fault, order: &Ord
 }
 
 /// Brings back what was struck.
-pub(super) async fn heal(cluster: &mut LocalCluster, fault: Fault, struck: Option<usize>) {
+pub(super) async fn heal(stage: &mut Stage, fault: Fault, struck: Option<usize>) {
+    let cluster = &mut stage.cluster;
     let Some(place) = struck else { return };
     match fault {
         Fault::Crash(_) => restart(cluster, place).await,
@@ -104,6 +117,12 @@ pub(super) async fn heal(cluster: &mut LocalCluster, fault: Fault, struck: Optio
             cluster.nodes[place].server.resume();
         }
         Fault::CutOff(_, ms) => sleep(Duration::from_millis(ms)).await,
+        Fault::Severed(ms) | Fault::Swallowed(ms) => {
+            sleep(Duration::from_millis(ms)).await;
+            for detour in &stage.detours {
+                detour.set(Traffic::Flows);
+            }
+        }
         Fault::ManualFailover(_) => {
             // The primaries may refuse their votes, for the replica's claims are older than the slots' new owner: then
             // it gives up, and nothing has happened.
