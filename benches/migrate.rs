@@ -1,6 +1,6 @@
 //! How fast slots move: ours against `redis-cli` and `valkey-cli`, and against servers driven without any checks.
 //!
-//! `make bench-migrate`; `BALLAST_BENCH_ONLY=valkey-8.0` runs that row, `BALLAST_BENCH_MOVERS=ballast,bare` those movers,
+//! `make bench-migrate`; `BALLAST_BENCH_ONLY=valkey-8.0` runs that row (`limit`: how well a limit of bytes is kept), `BALLAST_BENCH_MOVERS=ballast,bare` those movers,
 //! `BALLAST_BENCH_KEYS=300000` fills with so many keys, `BALLAST_BENCH_REPEATS=3` prints the median of three. Each figure comes from a fresh cluster with the same data: three full primaries and an empty
 //! fourth, which gets a quarter of the slots. A peer's time is that of its whole command, ours that of the engine from
 //! approved plan to last report; both are seconds while planning takes a part of one. A quarter of the keys ÷ that time is
@@ -83,7 +83,32 @@ async fn main() {
             row.print(&mover.to_string(), figure, *ours.get_or_insert(figure));
         }
     }
+    if only.is_empty() || only == "limit" {
+        for row in limited_rows() {
+            row.limited().await;
+        }
+    }
 }
+
+/// Where `max_bytes_per_second` is tried.
+fn limited_rows() -> [Row; 3] {
+    let row = |name, kind, protocol| Row {
+        name,
+        kind,
+        protocol,
+        data: Data::Strings(200_000, 1024),
+        primaries: (3, 1),
+        peer: kind,
+    };
+    [
+        row("redis-7.0", Kind::Redis70, ProtocolChoice::Classic),
+        row("valkey-9.1 atomic", Kind::Valkey91, ProtocolChoice::Auto),
+        row("redis-8.6 atomic", Kind::Redis86, ProtocolChoice::Auto),
+    ]
+}
+
+/// Bytes a second that a limited mover may move.
+const LIMIT: u64 = 8 << 20;
 
 /// Who moves the slots.
 #[derive(Clone, Copy, PartialEq)]
@@ -151,6 +176,30 @@ impl Row {
         );
     }
 
+    /// How well a limit is kept, by what the target's memory grew.
+    async fn limited(&self) {
+        let (full, empty) = self.primaries;
+        let cluster = LocalCluster::of(self.kind).unwrap().primaries(full).empty(empty).start().await.unwrap();
+        fill(&cluster.nodes[..full], self.data).await;
+        let plan = quarter(&cluster, full).await;
+        let memory = async || {
+            let text = cluster.nodes[full].server.text(Command::new("INFO memory")).await.unwrap();
+            text.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse::<u64>().ok()).unwrap()
+        };
+        let before = memory().await;
+        let settings = Settings { protocol: self.protocol, bytes_per_second: Some(LIMIT), ..Settings::default() };
+        let (took, _) = movers::ours(&cluster, &plan, settings).await.go().await;
+        let grown = memory().await - before;
+        let rate = grown as f64 / took.as_secs_f64();
+        println!(
+            "{:<24} limit {} bytes/s: {grown} bytes in {:.2} s, {:.1}% of the limit",
+            self.name,
+            LIMIT,
+            took.as_secs_f64(),
+            rate / LIMIT as f64 * 100.0
+        );
+    }
+
     async fn median(&self, mover: Mover) -> Figure {
         let repeats = std::env::var("BALLAST_BENCH_REPEATS").map_or(1, |count| count.parse().expect("a number"));
         let mut figures = Vec::new();
@@ -173,7 +222,11 @@ impl Row {
         let before = processors();
         let took = match mover {
             Mover::Ours => {
-                let settings = Settings { protocol: self.protocol, pace: Pace::Fast, ..Settings::default() };
+                let mut settings = Settings { protocol: self.protocol, pace: Pace::Fast, ..Settings::default() };
+                if matches!(self.data, Data::Collections(..)) {
+                    // Else every slot stays, pinned by a collection that takes longer: the peers ask nobody.
+                    settings.max_block_ms = 50;
+                }
                 let (took, reports) = movers::ours(&cluster, &plan, settings).await.go().await;
                 for report in reports {
                     assert!(report.stayed.is_empty(), "{report:?}");

@@ -30,6 +30,9 @@ pub(super) struct Job {
 const FIRST_POLL: Duration = Duration::from_millis(2);
 const LAST_POLL: Duration = Duration::from_millis(100);
 const POLLS_PER_JOB: u32 = 50;
+/// Between two looks, at least so many times what one kept the server: Valkey lists every job that it remembers, a thousand in
+/// the end, and serves nobody meanwhile.
+const PAUSES_PER_LOOK: u32 = 50;
 /// How many looks in a row may bring nothing before the migration is left to be settled.
 const MOST_SILENCE: u32 = 20;
 /// After a job is over, for how long owners are asked again until source and target agree.
@@ -50,6 +53,8 @@ pub(super) struct Atomic {
     /// The server's name for our job.
     name: Option<String>,
     poll: Duration,
+    /// The shortest that a look took.
+    way: Option<Duration>,
     rest: Duration,
     silence: u32,
     elapsed: Duration,
@@ -89,6 +94,7 @@ impl Atomic {
             strangers: Vec::new(),
             name: None,
             poll: FIRST_POLL,
+            way: None,
             rest: Duration::ZERO,
             silence: 0,
             elapsed: Duration::ZERO,
@@ -289,8 +295,9 @@ impl Atomic {
             if self.cancels > MOST_CANCELS { self.unsettle() } else { self.phase = Phase::Cancel }
         } else {
             self.rest = self.poll;
-            // A look may cost the server something: it lists every job that it remembers.
-            self.poll = (self.elapsed / POLLS_PER_JOB).max(took * 10).clamp(FIRST_POLL, LAST_POLL);
+            let way = *self.way.insert(self.way.map_or(took, |way| way.min(took)));
+            let looking = (took - way) * PAUSES_PER_LOOK;
+            self.poll = (self.elapsed / POLLS_PER_JOB).max(looking).clamp(FIRST_POLL, LAST_POLL);
         }
     }
 

@@ -93,6 +93,8 @@ pub(super) struct Classic {
     sent: Vec<Sent>,
     /// Rest before the next call.
     rest: Duration,
+    /// For how long a node was kept by `SETSLOT` that was not rested for yet.
+    charged: Duration,
     /// After a MIGRATE that did not succeed, one at a time with the whole time-out, until one does.
     cautious: bool,
     moved: Vec<SlotId>,
@@ -140,6 +142,7 @@ impl Classic {
             round: Round::new(),
             sent: Vec::new(),
             rest: Duration::ZERO,
+            charged: Duration::ZERO,
             cautious: false,
             moved: Vec::new(),
             stayed: Vec::new(),
@@ -257,6 +260,9 @@ impl Classic {
 
     /// Hears what the calls of [`next`](Self::next) brought, and how long they took.
     pub(super) fn hear(&mut self, results: Vec<Result<Vec<Reply>, LinkError>>, took: Duration) {
+        if results.iter().all(Result::is_ok) {
+            self.charge_for_setting(took);
+        }
         match self.phase {
             Phase::Tell => self.told(),
             Phase::Confirm { bumped } => self.confirm(results, bumped),
@@ -323,8 +329,7 @@ impl Classic {
     }
 
     fn next_window(&mut self) {
-        let quick = self.job.route.telling == Telling::EachImported;
-        let size = self.job.pace.open_slots(quick).min(self.waiting.len());
+        let size = self.job.pace.open_slots().min(self.waiting.len());
         let copies = self.job.copies;
         let databases = self.job.route.databases;
         let open = |slot| OpenSlot::new(slot, databases, copies);
@@ -475,6 +480,23 @@ impl Classic {
     /// Leaves the source to its clients that was kept busy for `busy`.
     fn rest_after(&mut self, busy: Duration) {
         self.rest = self.allowance.rest_after(busy, self.round.way());
+    }
+
+    /// Rests after `SETSLOT`: the node saved its cluster file before it answered. Not between the target's yes and the
+    /// source's, where clients are sent to and fro: that is rested for afterwards.
+    fn charge_for_setting(&mut self, took: Duration) {
+        let slots = match self.phase {
+            Phase::Import { .. } | Phase::Migrate { .. } => self.window.len(),
+            Phase::AssignTarget { .. } | Phase::Tell => self.closing.len(),
+            _ => return,
+        };
+        // No more than it costs the node: the target may be far away, and Valkey waits for replicas.
+        let busy = self.round.busy(took).min(self.setting_time(slots));
+        self.charged += busy;
+        if !matches!(self.phase, Phase::AssignTarget { .. }) {
+            let charged = std::mem::take(&mut self.charged);
+            self.rest_after(charged);
+        }
     }
 
     /// `SETSLOT`s for one node.

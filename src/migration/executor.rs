@@ -15,11 +15,11 @@ use super::functions::{self, FunctionList};
 use super::governor::Governor;
 use super::journal::Intent;
 use super::machine::{Driver, Load, Machine};
-use super::pace::guess;
+use super::pace::{Freight, guess};
 use super::progress::Weights;
 use super::schedule::{Cargo, Migration, Schedule};
 use super::settle::{finish_if_settled, keep_reasons, settle, who_are_you};
-use super::stop::Wish;
+use super::stop::{Stop, Wish};
 use super::survey::{self, Objection, Route, View, common_form};
 use super::{Context, Pace};
 use crate::clock::now_ms;
@@ -56,8 +56,15 @@ fn nodes(plan: &ApprovedPlan, snapshot: &Snapshot) -> BTreeMap<NodeId, Address> 
 
 /// What comes to an end while a plan is carried out.
 enum Done {
-    /// A migration. The last part is what a hold left of it, or nothing if no other may begin.
-    Moved(Migration, Box<MigrationReport>, Option<SlotSet>),
+    /// A migration.
+    Moved {
+        migration: Migration,
+        report: Box<MigrationReport>,
+        /// What a hold left of it, or nothing if no other may begin.
+        left: Option<SlotSet>,
+        /// Of the pace, when it began.
+        share: f64,
+    },
     /// The rest of its nodes after it.
     Rested(Migration),
 }
@@ -87,7 +94,7 @@ async fn carry_out_all(
             Wish::Hold => {}
             Wish::Stop => schedule.cancel_waiting(),
             Wish::Run => {
-                while let Some(migration) = schedule.start_next(driver.governor.portion()) {
+                while let Some(migration) = schedule.start_next(|source| driver.governor.portion(nodes.get(source))) {
                     let why = reason(plan, &migration.slots);
                     running.push(run(migration, why, snapshot, driver).boxed());
                 }
@@ -96,14 +103,16 @@ async fn carry_out_all(
         match running.next().await {
             None => return reports,
             Some(Done::Rested(migration)) => schedule.finished(&migration),
-            Some(Done::Moved(migration, report, left)) => {
+            Some(Done::Moved { migration, report, left, share }) => {
                 match left {
                     Some(slots) if slots.is_empty() => {}
                     Some(slots) => schedule.put_back(Migration { slots, ..migration.clone() }, cargo),
                     None => schedule.cancel_waiting(),
                 }
-                match rest_after(&migration, &report, driver.governor).filter(|_| schedule.is_waiting()) {
-                    Some(rest) => running.push(rest_then(rest, migration).boxed()),
+                let again = schedule.waits_for(&migration.source);
+                let rest = rest_after(&migration, (&report, share, again), nodes, driver.governor);
+                match rest.filter(|_| schedule.is_waiting()) {
+                    Some(rest) => running.push(rest_then(rest, migration, &context.stop).boxed()),
                     None => schedule.finished(&migration),
                 }
                 reports.push(*report);
@@ -112,16 +121,30 @@ async fn carry_out_all(
     }
 }
 
-/// How long the ends of an atomic migration are left to their clients after it: a classic one rests by itself.
-fn rest_after(migration: &Migration, report: &MigrationReport, governor: &Governor) -> Option<Duration> {
-    migration.atomic?;
-    let busy = Duration::from_millis(report.duration_ms);
-    let rest = governor.rest_after_portion(busy).max(governor.take(report.bytes));
+/// How long the source of an atomic migration is left to its clients after it, if it is to give more (`again`): a classic one
+/// rests by itself. A bandwidth that is overdrawn is waited for in any case.
+#[allow(clippy::cast_precision_loss, reason = "a rest need not be exact")]
+fn rest_after(
+    migration: &Migration,
+    (report, share, again): (&MigrationReport, f64, bool),
+    nodes: &BTreeMap<NodeId, Address>,
+    governor: &Governor,
+) -> Option<Duration> {
+    let form = migration.atomic?;
+    let source = nodes.get(&migration.source).filter(|_| again);
+    let freight = Freight { slots: report.moved.len(), keys: report.keys as f64, bytes: report.bytes as f64 };
+    let before = (Duration::from_millis(report.duration_ms), share);
+    let rest = source.map(|source| governor.rest_after_portion(source, form, freight, before)).unwrap_or_default();
+    let rest = rest.max(governor.take(report.bytes));
     (!rest.is_zero()).then_some(rest)
 }
 
-async fn rest_then(rest: Duration, migration: Migration) -> Done {
-    tokio::time::sleep(rest).await;
+/// Rests, unless something else is wanted: nothing is open meanwhile. What is left of the rest then is forgiven.
+async fn rest_then(rest: Duration, migration: Migration, stop: &Stop) -> Done {
+    tokio::select! {
+        () = tokio::time::sleep(rest) => {}
+        () = stop.asked() => {}
+    }
     Done::Rested(migration)
 }
 
@@ -188,7 +211,7 @@ async fn run(migration: Migration, why: String, snapshot: &Snapshot, driver: Dri
         stayed = report.stayed.len(), keys = report.keys, ms = report.duration_ms, share = report.pace.share,
         "migration over"
     );
-    Done::Moved(migration, Box::new(report), go_on.then_some(put_back))
+    Done::Moved { migration, report: Box::new(report), left: go_on.then_some(put_back), share: before.share }
 }
 
 /// What is known of the keys of a migration.
@@ -342,5 +365,33 @@ fn report(
         stayed,
         duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         pace,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rest_between_portions_ends_with_the_wish_to_go_on() {
+        let migration = Migration {
+            source: "a".repeat(40).parse().expect("a name"),
+            target: "b".repeat(40).parse().expect("a name"),
+            slots: SlotSet::default(),
+            atomic: Some(AtomicProtocol::ValkeyMigrateSlots),
+        };
+        let minute = Duration::from_secs(60);
+        let (handle, stop) = Stop::new();
+        let began = tokio::time::Instant::now();
+        rest_then(minute, migration.clone(), &stop).await;
+        assert_eq!(began.elapsed(), minute, "nobody wants anything else");
+        handle.hold();
+        rest_then(minute, migration.clone(), &stop).await;
+        handle.stop();
+        drop(handle);
+        rest_then(minute, migration.clone(), &stop).await;
+        assert_eq!(began.elapsed(), minute);
+        rest_then(minute, migration, &Stop::never()).await;
+        assert_eq!(began.elapsed(), minute * 2);
     }
 }

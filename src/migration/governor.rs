@@ -10,8 +10,8 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Context;
-use super::pace::{Allowance, Portion, Throttle, Vitals};
-use crate::cluster::question::ServerInfo;
+use super::pace::{Allowance, Freight, Portion, Throttle, Vitals};
+use crate::cluster::question::{AtomicProtocol, ServerInfo};
 use crate::cluster::{Command, Lane};
 use crate::model::{Address, PaceReport};
 
@@ -19,7 +19,7 @@ use crate::model::{Address, PaceReport};
 const PROBE_EVERY: Duration = Duration::from_millis(5);
 /// How long the usual is looked at before anything moves: fifty probes of each node.
 const QUIET: Duration = Duration::from_millis(250);
-/// How often nodes are asked for what they evicted and how far their replicas are behind.
+/// How often nodes are asked for what they evicted, how far their replicas are behind and how long they fork.
 const VITALS_EVERY: Duration = Duration::from_millis(250);
 /// A node that is silent for longer is somebody else's trouble: migrations have their own patience.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -43,12 +43,18 @@ impl Governor {
         self.with(|throttle| throttle.allowance())
     }
 
-    pub(super) fn portion(&self) -> Portion {
-        self.with(|throttle| throttle.portion())
+    pub(super) fn portion(&self, source: Option<&Address>) -> Portion {
+        self.with(|throttle| throttle.portion(source))
     }
 
-    pub(super) fn rest_after_portion(&self, busy: Duration) -> Duration {
-        self.with(|throttle| throttle.rest_after_portion(busy))
+    pub(super) fn rest_after_portion(
+        &self,
+        source: &Address,
+        form: AtomicProtocol,
+        freight: Freight,
+        before: (Duration, f64),
+    ) -> Duration {
+        self.with(|throttle| throttle.rest_after_portion(source, form, freight, before))
     }
 
     pub(super) fn objection_to(&self, target: &Address) -> Option<String> {
@@ -130,5 +136,9 @@ async fn vitals(node: &Address, context: &Context) -> Option<Vitals> {
     let mut texts = replies.into_iter().map_while(|reply| reply.text().ok());
     let (stats, replication) = (ServerInfo::parse(&texts.next()?), ServerInfo::parse(&texts.next()?));
     let lags = replication.replicas().filter(|replica| replica.online).map(|replica| replica.lag_bytes);
-    Some(Vitals { evicted: stats.evicted_keys().unwrap_or(0), lag_bytes: lags.max().unwrap_or(0) })
+    Some(Vitals {
+        evicted: stats.evicted_keys().unwrap_or(0),
+        lag_bytes: lags.max().unwrap_or(0),
+        fork: stats.last_fork().unwrap_or_default(),
+    })
 }

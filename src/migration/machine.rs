@@ -161,7 +161,9 @@ impl Driver<'_> {
                     let asked = Instant::now();
                     let results = teller.meanwhile(join_all(calls.iter().map(|call| say(call, context)))).await;
                     machine.hear(results, asked.elapsed());
-                    let wait = governor.take(machine.take_bytes());
+                    // Whoever moved something waits; other steps are too short-lived a state to sleep in.
+                    let bytes = machine.take_bytes();
+                    let wait = if bytes > 0 { governor.take(bytes) } else { Duration::ZERO };
                     if !wait.is_zero() {
                         teller.meanwhile(tokio::time::sleep(wait)).await;
                     }

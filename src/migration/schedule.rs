@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::pace::{Pace, Portion};
+use super::pace::{Freight, Pace, Portion};
 use crate::cluster::question::AtomicProtocol;
 use crate::model::{Move, NodeId, Protocol, SlotId, SlotSet};
 
@@ -96,8 +96,14 @@ impl Schedule {
         !self.pairs.is_empty()
     }
 
-    /// The next migration that may run beside those that do, with as many slots as `portion` allows now if it is atomic.
-    pub(super) fn start_next(&mut self, portion: Portion) -> Option<Migration> {
+    /// Whether any slot of this source has not begun to move.
+    pub(super) fn waits_for(&self, source: &NodeId) -> bool {
+        self.pairs.iter().any(|pair| pair.source == *source)
+    }
+
+    /// The next migration that may run beside those that do; if it is atomic, with as many slots as `portion` allows for its
+    /// source now.
+    pub(super) fn start_next(&mut self, portion: impl FnOnce(&NodeId) -> Portion) -> Option<Migration> {
         if self.running.len() >= self.concurrency {
             return None;
         }
@@ -105,7 +111,13 @@ impl Schedule {
         let may_start = self.pairs.iter().enumerate().filter(|(_, pair)| self.may_start(pair));
         let (place, _) = may_start.min_by_key(|(_, pair)| self.lanes_of(pair))?;
         let pair = &mut self.pairs[place];
-        let slots = pair.cut(if pair.atomic.is_some() { portion } else { Portion::of_slots(pair.classic_slots) });
+        let slots = match (pair.atomic, pair.classic_slots) {
+            (Some(form), _) => {
+                let portion = portion(&pair.source);
+                pair.cut(|freight| portion.holds(form, freight))
+            }
+            (None, slots) => pair.cut(|freight| freight.slots <= slots),
+        };
         let Pair { source, target, atomic, .. } = &*pair;
         let migration = Migration { source: source.clone(), target: target.clone(), slots, atomic: *atomic };
         if pair.waiting.is_empty() {
@@ -120,7 +132,7 @@ impl Schedule {
         let lanes = self.lanes_of(pair);
         let lane_is_free = lanes == 0 || pair.atomic.is_none() && lanes < self.pace.lanes();
         let sources = others.clone().filter(|running| running.target == pair.target).map(|running| &running.source);
-        let room_at_target = sources.collect::<BTreeSet<_>>().len() < self.pace.sources(pair.atomic.is_some());
+        let room_at_target = sources.collect::<BTreeSet<_>>().len() < self.pace.sources();
         lane_is_free && room_at_target && !others.any(|running| conflict(pair, running))
     }
 
@@ -159,13 +171,14 @@ impl Pair {
         migration.source == self.source && migration.target == self.target
     }
 
-    /// Takes slots from the front until the portion is full: one at least.
-    fn cut(&mut self, portion: Portion) -> SlotSet {
-        let (mut slots, mut keys, mut bytes) = (Vec::new(), 0.0, 0.0);
+    /// Takes slots from the front for as long as they fit: one at least.
+    fn cut(&mut self, fits: impl Fn(Freight) -> bool) -> SlotSet {
+        let mut slots = Vec::new();
+        let mut freight = Freight::default();
         while let Some(next) = self.waiting.front() {
-            (keys, bytes) = (keys + next.keys, bytes + next.bytes);
-            let full = slots.len() == portion.slots || keys > portion.keys || bytes > portion.bytes;
-            if full && !slots.is_empty() {
+            freight =
+                Freight { slots: freight.slots + 1, keys: freight.keys + next.keys, bytes: freight.bytes + next.bytes };
+            if !fits(freight) && !slots.is_empty() {
                 break;
             }
             slots.extend(self.waiting.pop_front().map(|cargo| cargo.slot));
@@ -189,6 +202,8 @@ fn conflict(pair: &Pair, running: &Migration) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn node(name: char) -> NodeId {
@@ -205,7 +220,11 @@ mod tests {
         pairs.iter().flat_map(|(from, to, slots)| slots.clone().map(|slot| step(*from, *to, slot))).collect()
     }
 
-    const ALL: Portion = Portion { slots: usize::MAX, keys: f64::INFINITY, bytes: f64::INFINITY };
+    const ALL: Portion = Portion { slots: usize::MAX, bytes: f64::INFINITY, hand_over: Duration::MAX };
+
+    fn all(_: &NodeId) -> Portion {
+        ALL
+    }
 
     fn small(slot: SlotId) -> Cargo {
         Cargo { slot, keys: 10.0, bytes: 1000.0 }
@@ -215,23 +234,23 @@ mod tests {
     fn several_sources_feed_one_target_but_no_node_is_both() {
         let plan = moves(&[('a', 'b', 0..1), ('b', 'c', 10..11), ('c', 'b', 20..21), ('a', 'd', 30..31)]);
         let mut schedule = Schedule::new(&plan, |_, _| None, small, Pace::Fast, 8);
-        let first = schedule.start_next(ALL).expect("one may always run");
-        let second = schedule.start_next(ALL).expect("another source of the same target");
+        let first = schedule.start_next(all).expect("one may always run");
+        let second = schedule.start_next(all).expect("another source of the same target");
         assert_eq!((first.target.clone(), second.target.clone()), (node('b'), node('b')));
         assert_eq!(first.slots.to_string(), "0");
-        assert_eq!(schedule.start_next(ALL), None, "b and c are taken, and a feeds b");
+        assert_eq!(schedule.start_next(all), None, "b and c are taken, and a feeds b");
         schedule.finished(&first);
-        assert_eq!(schedule.start_next(ALL).expect("a is free again").target, node('d'));
+        assert_eq!(schedule.start_next(all).expect("a is free again").target, node('d'));
     }
 
     #[test]
     fn few_sources_feed_one_target_at_a_time() {
         let plan = moves(&[('a', 'f', 0..1), ('b', 'f', 1..2), ('c', 'f', 2..3), ('d', 'f', 3..4), ('e', 'f', 4..5)]);
         let mut schedule = Schedule::new(&plan, |_, _| None, small, Pace::Fast, 16);
-        let running: Vec<Migration> = std::iter::from_fn(|| schedule.start_next(ALL)).collect();
-        assert_eq!(running.len(), Pace::Fast.sources(false));
+        let running: Vec<Migration> = std::iter::from_fn(|| schedule.start_next(all)).collect();
+        assert_eq!(running.len(), Pace::Fast.sources());
         schedule.finished(&running[0]);
-        assert_eq!(schedule.start_next(ALL).expect("there is room again").source, node('e'));
+        assert_eq!(schedule.start_next(all).expect("there is room again").source, node('e'));
     }
 
     #[test]
@@ -239,9 +258,9 @@ mod tests {
         let plan = moves(&[('a', 'b', 0..1), ('c', 'b', 1..2), ('c', 'd', 2..3)]);
         let mut schedule =
             Schedule::new(&plan, |_, _| Some(AtomicProtocol::RedisMigrationImport), small, Pace::Default, 8);
-        assert_eq!(schedule.start_next(ALL).expect("first").target, node('b'));
-        assert_eq!(schedule.start_next(ALL).expect("disjoint").target, node('d'));
-        assert_eq!(schedule.start_next(ALL), None);
+        assert_eq!(schedule.start_next(all).expect("first").target, node('b'));
+        assert_eq!(schedule.start_next(all).expect("disjoint").target, node('d'));
+        assert_eq!(schedule.start_next(all), None);
     }
 
     #[test]
@@ -250,13 +269,13 @@ mod tests {
         let atomic = |_: &NodeId, _: &NodeId| Some(AtomicProtocol::ValkeyMigrateSlots);
         let mut schedule = Schedule::new(&plan, atomic, small, Pace::Default, 8);
         let mut take = |portion| {
-            let migration = schedule.start_next(portion).expect("a portion");
-            assert_eq!(schedule.start_next(portion), None, "a source forks once at a time");
+            let migration = schedule.start_next(|_| portion).expect("a portion");
+            assert_eq!(schedule.start_next(|_| portion), None, "a source forks once at a time");
             schedule.finished(&migration);
             migration.slots.to_string()
         };
         assert_eq!(take(Portion { slots: 5, ..ALL }), "0-4");
-        assert_eq!(take(Portion { keys: 31.0, ..ALL }), "5-7");
+        assert_eq!(take(Portion { hand_over: Duration::from_micros(640), ..ALL }), "5-7", "44 µs each, and 500");
         assert_eq!(take(Portion { bytes: 1.0, ..ALL }), "8", "one slot at least");
         assert_eq!(take(ALL), "9-99");
         assert!(!schedule.is_waiting());
@@ -266,7 +285,7 @@ mod tests {
     fn every_pair_gets_a_lane_before_one_gets_two_and_lanes_get_as_much() {
         let plan = moves(&[('a', 'd', 0..1365), ('b', 'd', 1365..2730), ('c', 'd', 2730..3000)]);
         let mut schedule = Schedule::new(&plan, |_, _| None, small, Pace::Fast, 8);
-        let begun: Vec<Migration> = std::iter::from_fn(|| schedule.start_next(ALL)).collect();
+        let begun: Vec<Migration> = std::iter::from_fn(|| schedule.start_next(all)).collect();
         let sources: Vec<NodeId> = begun.iter().map(|one| one.source.clone()).collect();
         assert_eq!(sources, ['a', 'b', 'c', 'a', 'b', 'c'].map(node));
         assert_eq!(begun.iter().map(|one| one.slots.len()).collect::<Vec<_>>(), [342, 342, 135, 342, 342, 135]);

@@ -53,6 +53,14 @@ impl Stop {
         *self.wish.borrow()
     }
 
+    /// Waits until something else is wanted than to go on.
+    pub(super) async fn asked(&self) {
+        if self.wish.clone().wait_for(|wish| *wish != Wish::Run).await.is_err() {
+            // Its handle is gone, and dropping that stops nothing.
+            std::future::pending().await
+        }
+    }
+
     /// Says that nothing is open, and waits for as long as we are asked to hold.
     pub(super) async fn gate(&self) {
         self.held.send_replace(true);

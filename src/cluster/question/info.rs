@@ -1,6 +1,7 @@
 //! `INFO`: what a node tells about itself, as text lines `name:value`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::single;
 use crate::cluster::capability::{Server, ServerKind, Version};
@@ -143,6 +144,12 @@ impl ServerInfo {
     #[must_use]
     pub fn evicted_keys(&self) -> Option<u64> {
         self.number("evicted_keys")
+    }
+
+    /// How long its clients waited for its last fork; no time at all if there was none.
+    #[must_use]
+    pub fn last_fork(&self) -> Option<Duration> {
+        self.number("latest_fork_usec").map(Duration::from_micros)
     }
 
     /// Whether the server counts how often keys are used: under an LFU `maxmemory_policy`, whatever `maxmemory` is.

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::tokens::Tokens;
-use super::{Allowance, Pace, Portion, rest};
+use super::{Allowance, Freight, MOST_ATOMIC_REST, Pace, Portion, hand_over, rest};
+use crate::cluster::question::AtomicProtocol;
 use crate::model::{Address, PaceReport};
 
 /// Kept by a probe that was slow. A stall counts once for each probe that fell due meanwhile.
@@ -37,6 +38,8 @@ pub(in crate::migration) struct Vitals {
     pub(in crate::migration) evicted: u64,
     /// Bytes by which its slowest replica in sync is behind.
     pub(in crate::migration) lag_bytes: u64,
+    /// How long it stood still for its last fork; nothing if there was none.
+    pub(in crate::migration) fork: Duration,
 }
 
 /// The controller. Pure: time is an argument.
@@ -53,6 +56,8 @@ pub(in crate::migration) struct Throttle {
     evicted: BTreeMap<Address, u64>,
     /// Nodes that evict since: nothing more may go there.
     evicting: BTreeMap<Address, u64>,
+    /// How long each node's last fork took.
+    forks: BTreeMap<Address, Duration>,
     report: PaceReport,
 }
 
@@ -66,6 +71,7 @@ impl Throttle {
             tokens: bytes_per_second.map(Tokens::new),
             evicted: BTreeMap::new(),
             evicting: BTreeMap::new(),
+            forks: BTreeMap::new(),
             report: PaceReport { share: 1.0, least_share: 1.0, ..PaceReport::default() },
         }
     }
@@ -103,6 +109,7 @@ impl Throttle {
 
     /// Learns from what an end of a running migration says of itself.
     pub(in crate::migration) fn hear_vitals(&mut self, node: &Address, vitals: Vitals) {
+        self.forks.insert(node.clone(), vitals.fork);
         let before = *self.evicted.entry(node.clone()).or_insert(vitals.evicted);
         // Fewer than before: it was restarted.
         if vitals.evicted > before {
@@ -135,17 +142,27 @@ impl Throttle {
         }
     }
 
-    /// How long to leave the ends of an atomic migration to their clients that kept them busy for `busy`.
-    pub(in crate::migration) fn rest_after_portion(&self, busy: Duration) -> Duration {
-        rest(busy, self.pace.atomic_duty() * self.share)
+    /// How long to leave a source to its clients that stood still to fork and to hand this over, within `took`. `share` is what
+    /// it was before: the stall itself has made probes late, and is not to be paid for twice.
+    pub(in crate::migration) fn rest_after_portion(
+        &self,
+        source: &Address,
+        form: AtomicProtocol,
+        freight: Freight,
+        (took, share): (Duration, f64),
+    ) -> Duration {
+        let stall = (self.fork(source) + hand_over(form, freight)).min(took);
+        rest(stall, self.pace.atomic_duty() * share).min(MOST_ATOMIC_REST)
     }
 
-    /// What an atomic migration may take now.
-    pub(in crate::migration) fn portion(&self) -> Portion {
-        let mut portion = self.pace.portion().scaled(self.share);
+    /// What an atomic migration may take from this source. Whatever the share: smaller ones would fork more often.
+    pub(in crate::migration) fn portion(&self, source: Option<&Address>) -> Portion {
+        let mut portion = self.pace.portion(self.fork_of(source));
         if let Some(tokens) = &self.tokens {
-            // A second's worth: what is overdrawn at once is waited for afterwards.
-            portion.bytes = portion.bytes.min(tokens.earned_in(Duration::from_secs(1)));
+            // A second's worth, or longer beside long forks: what is overdrawn at once is waited for afterwards.
+            let worth =
+                Portion { bytes: tokens.earned_in(Duration::from_secs(1)), ..self.pace.portion(Duration::ZERO) };
+            portion.bytes = portion.bytes.min(worth.beside(self.fork_of(source)).bytes);
         }
         portion
     }
@@ -157,6 +174,14 @@ impl Throttle {
             self.ease("bandwidth");
         }
         wait
+    }
+
+    fn fork_of(&self, node: Option<&Address>) -> Duration {
+        node.map(|node| self.fork(node)).unwrap_or_default()
+    }
+
+    fn fork(&self, node: &Address) -> Duration {
+        self.forks.get(node).copied().unwrap_or_default()
     }
 
     /// What it decided so far.
@@ -224,17 +249,39 @@ mod tests {
     }
 
     #[test]
-    fn a_smaller_share_means_shorter_rounds_longer_rests_and_smaller_portions() {
+    fn a_smaller_share_means_shorter_rounds_and_longer_rests() {
         let mut throttle = throttle(Pace::Default);
-        let before = (throttle.allowance(), throttle.portion());
+        let source = Address::new("a", 1);
+        let rest_after_portion = |throttle: &Throttle| {
+            let (form, took) = (AtomicProtocol::ValkeyMigrateSlots, Duration::from_secs(1));
+            throttle.rest_after_portion(&source, form, Freight::default(), (took, throttle.share))
+        };
+        let before = (throttle.allowance(), rest_after_portion(&throttle));
         for _ in 0..10 {
             throttle.hear_probe(Duration::from_millis(4), EVERY);
         }
-        let after = (throttle.allowance(), throttle.portion());
-        assert!(after.0.round < before.0.round && after.1.keys < before.1.keys && after.1.slots < before.1.slots);
+        let after = (throttle.allowance(), rest_after_portion(&throttle));
+        assert!(after.0.round < before.0.round && after.1 > before.1 * 2);
         let busy = Duration::from_millis(1);
         let rest = |allowance: Allowance| allowance.rest_after(busy, Duration::ZERO);
         assert!(rest(after.0) > rest(before.0) * 3);
+    }
+
+    #[test]
+    fn a_source_that_forks_slowly_is_asked_seldom_and_for_more() {
+        let mut throttle = throttle(Pace::Default);
+        let source = Address::new("a", 1);
+        let form = AtomicProtocol::ValkeyMigrateSlots;
+        let small = throttle.portion(Some(&source));
+        let took = (Duration::from_secs(1), 1.0);
+        let rest = throttle.rest_after_portion(&source, form, Freight::default(), took);
+        throttle.hear_vitals(&source, Vitals { fork: Duration::from_millis(150), ..Vitals::default() });
+        let large = throttle.portion(Some(&source));
+        assert!(large.hand_over > small.hand_over * 5 && large.bytes > small.bytes * 5.0, "{large:?}");
+        assert!(throttle.rest_after_portion(&source, form, Freight::default(), took) > rest * 10);
+        let refused = throttle.rest_after_portion(&source, form, Freight::default(), (Duration::ZERO, 1.0));
+        assert_eq!(refused, Duration::ZERO, "it never forked");
+        assert_eq!(throttle.portion(Some(&Address::new("b", 1))), small, "every node has its own");
     }
 
     #[test]
@@ -252,9 +299,9 @@ mod tests {
     fn a_target_that_evicts_gets_nothing_more() {
         let mut throttle = throttle(Pace::Fast);
         let node = Address::new("a", 1);
-        throttle.hear_vitals(&node, Vitals { evicted: 1000, lag_bytes: 0 });
+        throttle.hear_vitals(&node, Vitals { evicted: 1000, ..Vitals::default() });
         assert_eq!(throttle.objection_to(&node), None, "it did so before");
-        throttle.hear_vitals(&node, Vitals { evicted: 1003, lag_bytes: 0 });
+        throttle.hear_vitals(&node, Vitals { evicted: 1003, ..Vitals::default() });
         assert!(throttle.objection_to(&node).is_some_and(|why| why.contains("evicted 3 keys")));
         assert_eq!(throttle.objection_to(&Address::new("b", 1)), None);
     }
@@ -262,7 +309,7 @@ mod tests {
     #[test]
     fn replication_that_falls_behind_is_waited_for_at_any_pace() {
         let mut throttle = throttle(Pace::Fast);
-        throttle.hear_vitals(&Address::new("a", 1), Vitals { evicted: 0, lag_bytes: MOST_LAG + 1 });
+        throttle.hear_vitals(&Address::new("a", 1), Vitals { lag_bytes: MOST_LAG + 1, ..Vitals::default() });
         assert_eq!((throttle.share, throttle.report().eased["replica-lag"]), (LEAST_SHARE, 1));
     }
 }
