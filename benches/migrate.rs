@@ -187,7 +187,13 @@ impl Row {
             text.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse::<u64>().ok()).unwrap()
         };
         let before = memory().await;
-        let settings = Settings { protocol: self.protocol, bytes_per_second: Some(LIMIT), ..Settings::default() };
+        // Fast, so that nothing but the limit holds it back.
+        let settings = Settings {
+            protocol: self.protocol,
+            pace: Pace::Fast,
+            bytes_per_second: Some(LIMIT),
+            ..Settings::default()
+        };
         let (took, _) = movers::ours(&cluster, &plan, settings).await.go().await;
         let grown = memory().await - before;
         let rate = grown as f64 / took.as_secs_f64();

@@ -29,8 +29,8 @@ impl Classic {
     /// Takes up the next few slots to close: as many as the servers have time for in one go, or as they take
     /// to save the file anyway. All of the window are empty.
     pub(super) fn close_some(&mut self) -> Phase {
-        // Where every node is told of each slot, all of them stand still together: that is felt by everybody, so it is shorter.
-        let least = if self.tells_each() { SAVING_TIME / 3 } else { SAVING_TIME };
+        // Where every node is told of each slot, all of them stand still together: short stops are better then, many as they are.
+        let least = if self.tells_each() { Duration::ZERO } else { SAVING_TIME };
         let room = self.allowance.round.max(least);
         let many = (room.as_nanos() / self.closing_time().as_nanos()).max(1);
         let goes = self.window.len().div_ceil(usize::try_from(many).unwrap_or(usize::MAX));
