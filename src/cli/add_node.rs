@@ -1,5 +1,6 @@
 //! `ballast add-node`: lets a node join, with the checks that redis-cli makes, and waits until all agree.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::target::Target;
 use crate::cluster::live::Url;
 use crate::cluster::question::{ClusterNodes, Info};
 use crate::cluster::{Cluster, Command, Lane, Reply, ask};
-use crate::model::{Address, LinkState, NodeId, NodeRecord, Role, Snapshot};
+use crate::model::{Address, LinkState, NodeId, NodeRecord, Role, SlotSet, Snapshot};
 
 /// Who joins whom.
 #[derive(Debug, clap::Args)]
@@ -197,17 +198,29 @@ async fn wait_until_met(
     let count = seen.primaries.len() + seen.replicas.len() + 1;
     wait(deadline, &format!("{new} is known everywhere"), || async {
         let well = |node: &&NodeRecord| node.state == LinkState::Ok;
+        let mut agreed = None;
         for (member, view) in views(cluster, seen, new).await {
             let view = view.unwrap_or_default();
             let knows = view.iter().any(|node| node.id == *id && node.state == LinkState::Ok);
             if !knows || view.iter().filter(well).count() < count {
                 return Some(format!("{member} does not know all {count} nodes yet"));
             }
+            // A newcomer hears of a primary first and of its slots a packet later.
+            let owners = owners(&view);
+            if *agreed.get_or_insert_with(|| owners.clone()) != owners {
+                return Some(format!("{member} sees other owners of slots than the others yet"));
+            }
         }
         None
     })
     .await?;
     Ok(count)
+}
+
+/// Who owns what, as a node sees it.
+fn owners(view: &[NodeRecord]) -> BTreeMap<NodeId, SlotSet> {
+    let owns = view.iter().filter(|node| !node.slots.is_empty());
+    owns.map(|node| (node.id.clone(), node.slots.clone())).collect()
 }
 
 /// A node that has just met the others may not know the primary yet.
