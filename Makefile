@@ -13,7 +13,7 @@ SEED ?= 1
 # $(call need,PROGRAM,WHAT TO DO): one line and exit 1 when PROGRAM is missing.
 need = command -v $(1) >/dev/null 2>&1 || { echo "make: $(1) is missing: $(2)" >&2; exit 1; }
 
-.PHONY: demo test test-faults build check bench bench-clients bench-migrate bench-latency servers policies policies-check \
+.PHONY: demo test test-faults build check bench bench-clients bench-migrate bench-latency bench-plan servers policies policies-check \
   needs-build needs-servers
 
 demo: needs-build needs-servers
@@ -56,6 +56,11 @@ bench-clients: needs-build needs-servers
 	@scripts/servers all
 	@scripts/clients
 	$(CARGO) bench --locked --bench clients
+
+# Against its proven bounds, its peers, and HiGHS: needs no servers.
+bench-plan: needs-build
+	@scripts/clients solver
+	$(CARGO) bench --locked --bench plan
 
 servers: needs-servers
 	@scripts/servers all

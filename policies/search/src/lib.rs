@@ -19,6 +19,7 @@
 // Heights, loads, limits and capacities are parallel vectors: an index is what says that they belong together.
 #![allow(clippy::needless_range_loop)]
 
+mod bytes;
 mod floor;
 mod goals;
 mod measure;

@@ -13,7 +13,7 @@ use crate::view::Move;
 /// A move of the final plan.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Step {
-    slot: u16,
+    pub(crate) slot: u16,
     source: usize,
     target: usize,
     why: Why,

@@ -28,6 +28,9 @@ pub struct Report {
     pub moves: usize,
     /// How many bytes move.
     pub bytes: f64,
+    /// A proven lower bound of the bytes that any plan has to move which brings every node as low as all moves of this one
+    /// would, budgets left aside.
+    pub bytes_least: f64,
     /// Slots that moving cannot help.
     pub giants: Vec<Giant>,
     /// Slots that stay on draining nodes, since nothing can take them.

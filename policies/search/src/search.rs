@@ -8,11 +8,12 @@
 //! 5. What turned out not to be needed goes back.
 //!
 //! Production rebalancers (Cruise Control, PD, Meta's Rebalancer) re-plan in such greedy steps rather than solve for an
-//! optimum. `order` then makes every prefix of the result safe; `examples/quality.rs` prints how good plans are.
+//! optimum. `order` then makes every prefix of the result safe; `make bench-plan` prints how good plans are.
 
+use crate::bytes::least_bytes;
 use crate::floor::floor;
 use crate::goals::Goals;
-use crate::order;
+use crate::order::{self, Step};
 use crate::problem::{Duty, MAX_RESOURCES, Problem, Resource};
 use crate::report::{Giant, Report, ResourceReport, Solution, Stop};
 use crate::state::{EPSILON, State, Vector, Why};
@@ -50,6 +51,7 @@ pub fn solve(problem: &Problem, goals: &Goals) -> Solution {
     }
     let ordered = order::order(&state);
     let (wanted, complete) = (state.moved.iter().flatten().count(), ordered.len());
+    state.take_back_all_but(&ordered);
     let moves = order::within_budget(&state, ordered, goals);
     let stop = if content {
         Stop::Content
@@ -62,6 +64,7 @@ pub fn solve(problem: &Problem, goals: &Goals) -> Solution {
     } else {
         Stop::Target
     };
+    let bytes_least = least_bytes(&state);
     let undrained = draining.iter().map(|node| state.slots[*node].len()).sum();
     let moves = order::explain(&state, &moves);
     let after = problem.owners_after(&moves);
@@ -75,6 +78,7 @@ pub fn solve(problem: &Problem, goals: &Goals) -> Solution {
         excess_after: excess(|one| one.after),
         moves: moves.len(),
         bytes: moves.iter().map(|step| problem.bytes[usize::from(step.slot)]).sum(),
+        bytes_least,
         giants: giants(&state),
         undrained,
         stop,
@@ -121,6 +125,16 @@ fn giants(state: &State) -> Vec<Giant> {
 }
 
 impl State<'_> {
+    /// Sends back what found no place in the order.
+    fn take_back_all_but(&mut self, ordered: &[Step]) {
+        let mut kept = vec![false; self.moved.len()];
+        ordered.iter().for_each(|step| kept[usize::from(step.slot)] = true);
+        let dropped: Vec<u16> = (0..).zip(&self.moved).filter(|(_, why)| why.is_some()).map(|(slot, _)| slot).collect();
+        for slot in dropped.into_iter().filter(|slot| !kept[usize::from(*slot)]) {
+            self.shift(slot, self.problem.owners[usize::from(slot)] as usize, Why::Relief);
+        }
+    }
+
     /// Puts giants where they are best and keeps them there.
     fn place_giants(&mut self) {
         let giants: Vec<(usize, u16, usize)> = (self.levels.iter().enumerate())
@@ -383,7 +397,7 @@ impl State<'_> {
     }
 
     /// Up to where starved nodes are filled, by the first resource.
-    fn enough(&self) -> f64 {
+    pub(crate) fn enough(&self) -> f64 {
         self.goals.first().map_or(0.0, |goal| (2.0 - goal.target) * self.levels[0].mean)
     }
 

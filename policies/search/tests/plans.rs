@@ -391,6 +391,37 @@ proptest! {
     }
 
     #[test]
+    fn no_plan_moves_less_than_the_bound(any in any_cluster()) {
+        let report = any.solve().report;
+        prop_assert!(report.bytes_least >= 0.0);
+        prop_assert!(report.bytes >= report.bytes_least * (1.0 - 1e-9), "{} of {}", report.bytes, report.bytes_least);
+    }
+
+    #[test]
+    fn no_choice_of_slots_is_cheaper_than_the_bound(
+        slots in prop::collection::vec((1_u32..100, 1_u32..100, 1_u32..100), 4..12),
+    ) {
+        // Everything lies on the first of two nodes: every choice of slots to give away is tried.
+        let column = |of: fn(&(u32, u32, u32)) -> u32| slots.iter().map(|slot| f64::from(of(slot))).collect::<Vec<f64>>();
+        let (load, other, bytes) = (column(|slot| slot.0), column(|slot| slot.1), column(|slot| slot.2));
+        let mut two = cluster(2, &load).column("other", other.clone()).column("bytes", bytes.clone()).owners(|_| 0);
+        two.goals.resources.push(ResourceGoal::named("other"));
+        let solution = two.solve();
+        let gone = |chosen: &dyn Fn(usize) -> bool, of: &[f64]| -> f64 {
+            of.iter().enumerate().filter(|(slot, _)| chosen(*slot)).map(|(_, value)| value).sum()
+        };
+        let planned = |slot: usize| solution.moves.iter().any(|step| usize::from(step.slot) == slot);
+        let needed = [gone(&planned, &load), gone(&planned, &other)];
+        let reaches = |set: &usize| {
+            let chosen = |slot: usize| set & (1 << slot) != 0;
+            gone(&chosen, &load) >= needed[0] && gone(&chosen, &other) >= needed[1]
+        };
+        let cheapest = (0_usize..1 << slots.len()).filter(reaches)
+            .map(|set| gone(&|slot| set & (1 << slot) != 0, &bytes)).fold(f64::INFINITY, f64::min);
+        prop_assert!(solution.report.bytes_least <= cheapest * (1.0 + 1e-9), "{} above {cheapest}", solution.report.bytes_least);
+    }
+
+    #[test]
     fn plans_repeat_and_settle(any in any_cluster()) {
         // What a cordoned node gives away raises what the others may be brought to: that settles more slowly.
         let mut any = any;
