@@ -137,15 +137,15 @@ impl Pace {
         }
     }
 
-    /// What one atomic migration takes at most from a source whose last fork took so long.
-    fn portion(self, fork: Duration) -> Portion {
+    /// What one atomic migration takes at most from a source that forks in no time.
+    fn portion(self) -> Portion {
         let ms = Duration::from_millis;
         let (slots, bytes, hand_over) = match self {
             Self::Gentle => (64, 8 << 20, ms(5)),
             Self::Default => (256, 32 << 20, ms(15)),
-            Self::Fast => return Portion { slots: 4096, bytes: (4_u64 << 30) as f64, hand_over: Duration::MAX },
+            Self::Fast => (4096, 4_u64 << 30, Duration::MAX),
         };
-        Portion { slots, bytes: f64::from(bytes), hand_over }.beside(fork)
+        Portion { slots, bytes: bytes as f64, hand_over }
     }
 }
 

@@ -31,7 +31,10 @@ const MOST_LARGER: f64 = 8.0;
 impl Portion {
     /// This much, or as much more as a fork of the source is longer than the hand-over.
     pub(in crate::migration) fn beside(self, fork: Duration) -> Self {
-        let larger = (fork.as_secs_f64() / self.hand_over.as_secs_f64()).clamp(1.0, MOST_LARGER);
+        if fork <= self.hand_over {
+            return self;
+        }
+        let larger = (fork.as_secs_f64() / self.hand_over.as_secs_f64()).min(MOST_LARGER);
         Self {
             slots: (self.slots as f64 * larger) as usize,
             bytes: self.bytes * larger,

@@ -151,20 +151,18 @@ impl Throttle {
         freight: Freight,
         (took, share): (Duration, f64),
     ) -> Duration {
-        let stall = (self.fork(source) + hand_over(form, freight)).min(took);
+        let stall = (self.fork(Some(source)) + hand_over(form, freight)).min(took);
         rest(stall, self.pace.atomic_duty() * share).min(MOST_ATOMIC_REST)
     }
 
     /// What an atomic migration may take from this source. Whatever the share: smaller ones would fork more often.
     pub(in crate::migration) fn portion(&self, source: Option<&Address>) -> Portion {
-        let mut portion = self.pace.portion(self.fork_of(source));
+        let mut portion = self.pace.portion();
         if let Some(tokens) = &self.tokens {
-            // A second's worth, or longer beside long forks: what is overdrawn at once is waited for afterwards.
-            let worth =
-                Portion { bytes: tokens.earned_in(Duration::from_secs(1)), ..self.pace.portion(Duration::ZERO) };
-            portion.bytes = portion.bytes.min(worth.beside(self.fork_of(source)).bytes);
+            // A second's worth: what is overdrawn at once is waited for afterwards.
+            portion.bytes = portion.bytes.min(tokens.earned_in(Duration::from_secs(1)));
         }
-        portion
+        portion.beside(self.fork(source))
     }
 
     /// Takes `bytes` that were moved until `now`, and says how long to wait before more are.
@@ -176,12 +174,8 @@ impl Throttle {
         wait
     }
 
-    fn fork_of(&self, node: Option<&Address>) -> Duration {
-        node.map(|node| self.fork(node)).unwrap_or_default()
-    }
-
-    fn fork(&self, node: &Address) -> Duration {
-        self.forks.get(node).copied().unwrap_or_default()
+    fn fork(&self, node: Option<&Address>) -> Duration {
+        node.and_then(|node| self.forks.get(node)).copied().unwrap_or_default()
     }
 
     /// What it decided so far.
@@ -282,6 +276,17 @@ mod tests {
         let refused = throttle.rest_after_portion(&source, form, Freight::default(), (Duration::ZERO, 1.0));
         assert_eq!(refused, Duration::ZERO, "it never forked");
         assert_eq!(throttle.portion(Some(&Address::new("b", 1))), small, "every node has its own");
+    }
+
+    #[test]
+    fn a_limit_of_bytes_bounds_portions_at_any_pace_and_beside_any_fork() {
+        let source = Address::new("a", 1);
+        for pace in [Pace::Gentle, Pace::Default, Pace::Fast] {
+            let mut throttle = Throttle::new(pace, Duration::from_millis(5), Some(1000));
+            assert!(throttle.portion(Some(&source)).bytes <= 1000.0, "{pace:?}");
+            throttle.hear_vitals(&source, Vitals { fork: Duration::from_secs(5), ..Vitals::default() });
+            assert!(throttle.portion(Some(&source)).bytes <= 8000.0, "{pace:?}");
+        }
     }
 
     #[test]
