@@ -20,6 +20,7 @@
 #![allow(clippy::needless_range_loop)]
 
 mod bytes;
+mod covering;
 mod floor;
 mod goals;
 mod measure;

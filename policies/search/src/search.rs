@@ -11,6 +11,7 @@
 //! optimum. `order` then makes every prefix of the result safe; `make bench-plan` prints how good plans are.
 
 use crate::bytes::least_bytes;
+use crate::covering::{Covering, Item, dot};
 use crate::floor::floor;
 use crate::goals::Goals;
 use crate::order::{self, Step};
@@ -30,6 +31,10 @@ const SWAP_NODES_MAX: usize = 16;
 const SWAP_SLOTS_MAX: usize = 32;
 /// The part of a node's potential that a move beyond limits, or a swap, must take away: less is endless polishing.
 const WORTHWHILE: f64 = 0.02;
+/// What being full to the limit counts beside being above it.
+const CROWDING: f64 = 0.006;
+/// What all room of a resource is worth, beside all bytes, when all of it is needed.
+const SCARCITY: f64 = 1.0;
 
 /// Plans: moves in order, and a report. An empty plan says in [`Report::stop`] why.
 #[must_use]
@@ -42,6 +47,8 @@ pub fn solve(problem: &Problem, goals: &Goals) -> Solution {
     let content = !state.triggered.contains(&true) && !to_drain && !state.starved.contains(&true);
     if !content {
         state.place_giants();
+        state.rehouse();
+        state.scarcity = state.scarcity();
         for node in &draining {
             state.drain(*node);
         }
@@ -157,13 +164,53 @@ impl State<'_> {
         }
     }
 
+    /// Gives slots that are too large for the node that they are on, though not for every node, to a larger one, which then
+    /// sheds others in their place: otherwise everything else would be driven out of their own.
+    fn rehouse(&mut self) {
+        let mut outsize: Vec<(f64, u16)> = Vec::new();
+        for slot in (0..).take(self.owner.len()).filter(|slot| !self.locked[usize::from(*slot)]) {
+            let owner = self.owner[usize::from(slot)] as usize;
+            let above = |d: usize| self.load[usize::from(slot)][d] / self.room[owner][d] / self.limit[owner][d];
+            let most = (0..self.dimensions()).map(above).fold(0.0, f64::max);
+            if most > 1.0 && self.problem.nodes[owner].counts() {
+                outsize.push((most, slot));
+            }
+        }
+        outsize.sort_unstable_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
+        for (_, slot) in outsize {
+            if let Some(node) = self.best_house(slot) {
+                self.shift(slot, node, Why::Giant);
+                self.locked[usize::from(slot)] = true;
+            }
+        }
+    }
+
+    /// The node that is least above its limits with `slot`, of those that can shed enough to stay within them.
+    fn best_house(&mut self, slot: u16) -> Option<usize> {
+        self.work += self.owner.len() as u64;
+        let load = self.load[usize::from(slot)];
+        let mut best: Option<(f64, usize)> = None;
+        for node in (0..self.height.len()).filter(|node| self.allowed(slot, *node)) {
+            let kept = self.kept(node);
+            let bears = (0..self.dimensions()).all(|d| kept[d] + load[d] / self.room[node][d] <= self.limit[node][d] + EPSILON);
+            let potential = self.potential_at(node, &self.with(node, slot));
+            if bears && best.is_none_or(|(least, _)| potential < least) {
+                best = Some((potential, node));
+            }
+        }
+        best.map(|(_, node)| node)
+    }
+
     /// Whether `node` can take a giant: it sheds what may move, and what must stay leaves room for it in all resources
     /// but `d`, in which it is the giant's alone.
     fn bears_giant(&self, node: usize, d: usize, slot: u16) -> bool {
         let (kept, load) = (self.kept(node), self.load[usize::from(slot)]);
+        let home = self.owner[usize::from(slot)] as usize;
         (0..self.dimensions()).all(|other| {
             let height = kept[other] + load[other] / self.room[node][other];
-            height <= self.ceiling[other] && (other == d || height <= self.limit[node][other] + EPSILON)
+            // One that no node can hold is still best where it is least too much.
+            let ceiling = self.ceiling[other].max(load[other] / self.room[home][other]);
+            height <= ceiling && (other == d || height <= self.limit[node][other] + EPSILON)
         })
     }
 
@@ -221,6 +268,26 @@ impl State<'_> {
         }
     }
 
+    /// What room is worth, by resource: the more of it is needed of what there is, the more.
+    fn scarcity(&self) -> Vector {
+        let (mut wanted, mut room) = ([0.0; MAX_RESOURCES], [0.0; MAX_RESOURCES]);
+        for node in 0..self.height.len() {
+            for d in 0..self.dimensions() {
+                let over = (self.height[node][d] - self.limit[node][d]) * self.room[node][d];
+                if over > 0.0 && over.is_finite() {
+                    wanted[d] += over;
+                } else if self.problem.nodes[node].receives() {
+                    room[d] -= over;
+                }
+            }
+        }
+        let mut scarcity = [0.0; MAX_RESOURCES];
+        for d in 0..self.dimensions() {
+            scarcity[d] = SCARCITY * (wanted[d] / room[d].max(EPSILON)).min(1.0).powi(2);
+        }
+        scarcity
+    }
+
     fn hottest(&self, stuck: &[bool]) -> Option<usize> {
         let mut best: Option<(f64, usize)> = None;
         for (node, stuck) in stuck.iter().enumerate() {
@@ -264,23 +331,28 @@ impl State<'_> {
         progress
     }
 
-    /// The `count` slots that relieve `node` most per byte, best first.
+    /// The `count` slots whose going is worth most for what it costs, best first: what each resource is worth, the covering
+    /// problem of what is above the aims tells. Room at the targets is scarce, and a cost too.
     fn candidates(&mut self, node: usize, count: usize) -> Vec<u16> {
-        let now = self.potential(node);
-        self.work += self.slots[node].len() as u64;
+        let free: Vec<u16> =
+            self.slots[node].iter().copied().filter(|slot| !self.locked[usize::from(*slot)]).collect();
+        self.work += 4 * free.len() as u64;
+        let items: Vec<Item> = (free.iter().map(|slot| usize::from(*slot)))
+            .map(|slot| Item { load: self.load[slot], cost: self.cost[slot] + dot(&self.scarcity, &self.load[slot]) })
+            .collect();
+        let mut excess = [0.0; MAX_RESOURCES];
+        for d in 0..self.dimensions() {
+            excess[d] = (self.height[node][d] - self.aim[node][d]).max(0.0) * self.room[node][d];
+        }
+        let (prices, _) = Covering { items: &items, excess }.climb();
         let mut scored: Vec<(f64, u64, u16)> = Vec::new();
-        let over: Vec<usize> = (0..self.dimensions()).filter(|d| self.height[node][*d] > self.aim[node][*d]).collect();
-        for slot in &self.slots[node] {
-            if self.locked[usize::from(*slot)] {
-                continue;
+        for (slot, item) in free.iter().zip(&items) {
+            let mut worth = 0.0;
+            for d in 0..MAX_RESOURCES {
+                worth += prices[d] * item.load[d].min(excess[d]);
             }
-            let gain = now - self.potential_at(node, &self.without(node, *slot));
-            if gain > EPSILON * EPSILON {
-                // Where several resources are too high, room at the targets is scarce in each of them, and is a cost too:
-                // else what is hot and small would fill the targets, and what is large would find no place.
-                let load = &self.load[usize::from(*slot)];
-                let room: f64 = if over.len() > 1 { over.iter().map(|d| load[*d]).sum() } else { 0.0 };
-                scored.push((gain / (self.cost[usize::from(*slot)] + room), self.lot(*slot), *slot));
+            if worth > 0.0 {
+                scored.push((worth / item.cost, self.lot(*slot), *slot));
             }
         }
         best_first(&mut scored, count);
@@ -317,16 +389,17 @@ impl State<'_> {
         })
     }
 
-    /// Exchanges a slot of `node` for a smaller one of one of the emptiest nodes.
+    /// Exchanges a slot of `node` for one of another node that takes less of what is scarce here, and more of what is there.
     fn swap(&mut self, node: usize, candidates: &[u16]) -> bool {
         if !self.problem.nodes[node].receives() {
             return false;
         }
-        let now = self.potential(node);
+        let (now, tension) = (self.potential(node), self.tension(node, &self.height[node]));
         let mut best: Option<(f64, u16, u16, usize)> = None;
-        for other in self.coolest(node) {
-            let returns = self.least_in_what_is_over(node, other);
+        for other in self.roomiest(node) {
+            let returns = self.exchangeable(node, other);
             let given = candidates.iter().take(DESPERATE_MAX).filter(|given| self.allowed(**given, other));
+            let before = tension + self.tension(other, &self.height[other]);
             for (given, taken) in given.flat_map(|given| returns.iter().map(move |taken| (*given, *taken))) {
                 let mut difference = self.load[usize::from(given)];
                 for (part, less) in difference.iter_mut().zip(&self.load[usize::from(taken)]) {
@@ -336,8 +409,7 @@ impl State<'_> {
                 if !self.tolerable(other, &there, node) || !self.tolerable(node, &here, node) {
                     continue;
                 }
-                let before = now + self.potential(other);
-                let gain = before - self.potential_at(node, &here) - self.potential_at(other, &there);
+                let gain = before - self.tension(node, &here) - self.tension(other, &there);
                 let score = gain / (self.cost[usize::from(given)] + self.cost[usize::from(taken)]);
                 if gain > WORTHWHILE * now && best.is_none_or(|(most, ..)| score > most) {
                     best = Some((score, given, taken, other));
@@ -352,26 +424,43 @@ impl State<'_> {
         true
     }
 
-    /// The nodes that are emptiest in their fullest resource.
-    fn coolest(&mut self, node: usize) -> Vec<usize> {
+    /// Potential, and how near the limits a node is: room that others may need.
+    fn tension(&self, node: usize, height: &Vector) -> f64 {
+        let mut crowding = 0.0;
+        for d in 0..self.dimensions() {
+            let part = (height[d] / self.limit[node][d]).min(1.0);
+            let square = part * part;
+            crowding += self.weight[d] * square * square * square * square;
+        }
+        self.potential_at(node, height) + CROWDING * crowding
+    }
+
+    /// The nodes that have most room in what `node` has too much of.
+    fn roomiest(&mut self, node: usize) -> Vec<usize> {
         self.work += self.problem.nodes.len() as u64;
+        let over: Vec<usize> = (0..self.dimensions()).filter(|d| self.height[node][*d] > self.aim[node][*d]).collect();
+        let filled = |other: usize| over.iter().map(|d| self.height[other][*d] / self.limit[other][*d]).fold(0.0, f64::max);
         let mut cool: Vec<(f64, usize)> = (0..self.problem.nodes.len())
             .filter(|other| *other != node && self.problem.nodes[*other].receives())
-            .map(|other| (self.height[other].iter().copied().fold(0.0, f64::max), other))
+            .map(|other| (filled(other), other))
             .collect();
         let order = |one: &(f64, usize), other: &(f64, usize)| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1));
         cool.sort_unstable_by(order);
         cool.into_iter().take(SWAP_NODES_MAX).map(|(_, other)| other).collect()
     }
 
-    /// The slots of `other` that take least of what `node` has too much of.
-    fn least_in_what_is_over(&mut self, node: usize, other: usize) -> Vec<u16> {
+    /// The slots of `other` that free most of what is scarce there, for what they take of what is scarce at `node`.
+    fn exchangeable(&mut self, node: usize, other: usize) -> Vec<u16> {
         self.work += self.slots[other].len() as u64;
-        let over: Vec<usize> = (0..self.dimensions()).filter(|d| self.height[node][*d] > self.aim[node][*d]).collect();
-        let burden = |slot: u16| over.iter().map(|d| self.load[usize::from(slot)][*d]).sum::<f64>();
+        let mut worth = [0.0; MAX_RESOURCES];
+        for d in 0..self.dimensions() {
+            let tight = |at: usize| (self.height[at][d] / self.limit[at][d]).powi(8) / self.room[at][d];
+            worth[d] = self.weight[d] * (tight(other) - tight(node));
+        }
         let free =
             self.slots[other].iter().filter(|slot| !self.locked[usize::from(**slot)] && self.allowed(**slot, node));
-        let mut scored: Vec<(f64, u64, u16)> = free.map(|slot| (-burden(*slot), self.lot(*slot), *slot)).collect();
+        let mut scored: Vec<(f64, u64, u16)> =
+            free.map(|slot| (dot(&worth, &self.load[usize::from(*slot)]), self.lot(*slot), *slot)).collect();
         best_first(&mut scored, SWAP_SLOTS_MAX);
         scored.into_iter().map(|(_, _, slot)| slot).collect()
     }
@@ -398,7 +487,7 @@ impl State<'_> {
 
     /// Up to where starved nodes are filled, by the first resource.
     pub(crate) fn enough(&self) -> f64 {
-        self.goals.first().map_or(0.0, |goal| (2.0 - goal.target) * self.levels[0].mean)
+        self.goals.first().map_or(0.0, |goal| (2.0 - goal.trigger) * self.levels[0].mean)
     }
 
     fn fullest(&self, hungry: usize, spent: &[bool]) -> Option<usize> {

@@ -57,6 +57,8 @@ pub(crate) struct State<'a> {
     pub(crate) slots: Vec<Vec<u16>>,
     /// By slot: what moving it costs, as a share of moving everything.
     pub(crate) cost: Vec<f64>,
+    /// By resource: what the room of all nodes is worth, beside all bytes.
+    pub(crate) scarcity: Vector,
     /// By slot: it is where it must be.
     pub(crate) locked: Vec<bool>,
     /// By slot: why it last moved, and when.
@@ -91,6 +93,7 @@ impl<'a> State<'a> {
             owner: problem.owners.clone(),
             slots: vec![Vec::new(); nodes],
             cost: costs(&problem.bytes),
+            scarcity: [0.0; MAX_RESOURCES],
             locked: (0..count).map(|slot| !problem.movable(slot)).collect(),
             moved: vec![None; count],
             vetoes: goals.vetoes.iter().map(|veto| (veto.slot, veto.node)).collect(),
@@ -155,10 +158,10 @@ impl<'a> State<'a> {
             highest = highest.max(height);
             let base = levels.fixed[index].unwrap_or(rest);
             // Noise may double the trigger and no more: a cluster that is never measured well is still evened.
-            let slack = (trigger - 1.0) * rest;
+            let slack = (trigger - 1.0) * base.max(rest);
             let doubtful = noise[index].min(2.0 * slack);
             self.triggered[d] |= node.duty != Duty::Frozen && height - base > slack.max(doubtful) + EPSILON;
-            let short = height < (2.0 - trigger) * levels.mean && levels.mean - height > doubtful;
+            let short = height < (3.0 - 2.0 * trigger) * levels.mean && levels.mean - height > doubtful;
             hungry[index] &= levels.fixed[index].is_none() && short;
         }
         self.peak[d] = highest;
@@ -167,7 +170,8 @@ impl<'a> State<'a> {
                 continue;
             }
             let base = levels.fixed[index].unwrap_or(rest).max(rest);
-            let aim = base + (target - 1.0) * rest;
+            // Beside a giant there is room for others as a part of it: they add no more to it than elsewhere to the rest.
+            let aim = target * base;
             // The level of the rest may be above any maximum that there is or has to be: a plan may not go there.
             let aim = aim.min(highest.max(target * levels.least().0));
             // A resource that is even enough only has to stay so: evening it further would cost moves.
