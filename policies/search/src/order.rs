@@ -10,6 +10,9 @@ use crate::problem::{Duty, MAX_RESOURCES};
 use crate::state::{EPSILON, State, Vector, Why};
 use crate::view::Move;
 
+/// How far above the highest that any node was one may go for a while, as a part of the mean, so that two can exchange slots.
+const EXCHANGE: f64 = 0.01;
+
 /// A move of the final plan.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Step {
@@ -23,7 +26,7 @@ pub(crate) struct Step {
 pub(crate) fn order(state: &State) -> Vec<Step> {
     let mut line = Line::new(state);
     let mut ordered = Vec::new();
-    while let Some(step) = line.next_within_caps().or_else(|| line.next_drained()) {
+    while let Some(step) = line.next_within_caps().or_else(|| line.next_in_turn()).or_else(|| line.next_drained()) {
         line.apply(&step);
         ordered.push(step);
     }
@@ -64,6 +67,38 @@ impl<'a> Line<'a> {
             }
         }
         None
+    }
+
+    /// Where nodes wait for each other: the move that goes least above a cap, and no higher than any node was but for
+    /// [`EXCHANGE`].
+    fn next_in_turn(&mut self) -> Option<Step> {
+        let mut best: Option<(f64, usize, usize)> = None;
+        for (source, queue) in self.queues.iter().enumerate() {
+            for (place, step) in queue.iter().enumerate() {
+                let above = self.above(step);
+                if above.is_finite() && best.is_none_or(|(least, ..)| above < least) {
+                    best = Some((above, source, place));
+                }
+            }
+        }
+        best.map(|(_, source, place)| self.queues[source].remove(place))
+    }
+
+    /// How far `step` would lift its target above a cap; infinite when that is not to be.
+    fn above(&self, step: &Step) -> f64 {
+        let load = &self.state.load[usize::from(step.slot)];
+        let mut above: f64 = 0.0;
+        for d in 0..self.state.dimensions() {
+            let after = self.height[step.target][d] + load[d] / self.state.room[step.target][d];
+            let cap = self.caps[step.target][d];
+            if load[d] > 0.0 && after > cap {
+                if after > self.state.peak[d] + EXCHANGE || after > self.state.ceiling[d] {
+                    return f64::INFINITY;
+                }
+                above = above.max(after - cap);
+            }
+        }
+        above
     }
 
     /// The first move that leaves a draining node, whatever its target's cap says.

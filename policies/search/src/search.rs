@@ -224,7 +224,7 @@ impl State<'_> {
             if self.exhausted() {
                 break;
             }
-            if let Some(target) = self.best_fit(slot).or_else(|| self.least_harm(slot)) {
+            if let Some(target) = self.best_fit(slot, 0.0).or_else(|| self.least_harm(slot)) {
                 self.shift(slot, target, Why::Drain);
             }
         }
@@ -307,6 +307,7 @@ impl State<'_> {
             return true;
         }
         let all = self.candidates(node, count);
+        if std::env::var("TRACE").is_ok() { eprintln!("stuck {node} h {:?} lim {:?} aim {:?} pot {:.4} best {} all {} first {:?}", self.height[node], self.limit[node], self.aim[node], self.potential(node), best.len(), all.len(), all.first().map(|s| (s, self.load[usize::from(*s)].map(|l| l/self.room[node][0])))); }
         self.give(node, &all) || self.overshoot(node, &all) || self.swap(node, &all)
     }
 
@@ -320,10 +321,11 @@ impl State<'_> {
             if now <= enough || self.exhausted() {
                 break;
             }
-            if now - self.potential_at(node, &self.without(node, *slot)) <= EPSILON * EPSILON {
+            let gain = now - self.potential_at(node, &self.without(node, *slot));
+            if gain <= EPSILON * EPSILON {
                 continue;
             }
-            if let Some(target) = self.best_fit(*slot) {
+            if let Some(target) = self.best_fit(*slot, gain / 4.0) {
                 self.shift(*slot, target, Why::Relief);
                 progress = true;
             }

@@ -16,6 +16,7 @@ pub(crate) const EPSILON: f64 = 1e-9;
 /// How far below its limit a node above it is brought, as a part of the way to its floor. With nothing, every node that
 /// was hot in one resource would end full to the brim in it, and take no slot that another resource must get rid of.
 const SLACK: f64 = 0.25;
+const ALIGN: f64 = 0.5;
 
 /// Why a slot moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -264,25 +265,40 @@ impl<'a> State<'a> {
         (0..MAX_RESOURCES).all(|d| load[d] <= 0.0 || height[d] + load[d] / room[d] <= limit[d] + EPSILON)
     }
 
-    /// The node that has most room for `slot` without going beyond its limits.
-    pub(crate) fn best_fit(&mut self, slot: u16) -> Option<usize> {
+    /// The node whose room is most like what `slot` takes, without going beyond its limits; where it is beyond one already, it
+    /// may go a little further, for it will give other slots in return: by no more than `patience` of potential.
+    pub(crate) fn best_fit(&mut self, slot: u16, patience: f64) -> Option<usize> {
         let load = self.load[usize::from(slot)];
         let mut best: Option<(f64, usize)> = None;
         self.work += self.problem.nodes.len() as u64;
         for node in 0..self.problem.nodes.len() {
-            if !self.allowed(slot, node) || !self.fits(node, &load) {
+            if !self.allowed(slot, node) || !self.fits_or_is_above(node, &load) {
                 continue;
             }
-            let mut crowding = 0.0;
+            let (mut along, mut square) = (0.0, 0.0);
             for d in 0..MAX_RESOURCES {
-                let part = (self.height[node][d] + load[d] / self.room[node][d]) / self.limit[node][d];
-                crowding += self.weight[d] * part * part * part * part;
+                let left = (self.limit[node][d].min(1e3) - self.height[node][d]) * self.room[node][d];
+                along += self.weight[d] * left * load[d];
+                square += self.weight[d] * left * left;
             }
-            if best.is_none_or(|(least, _)| crowding < least) {
-                best = Some((crowding, node));
+            let likeness = along / square.powf(ALIGN);
+            if best.is_none_or(|(most, _)| likeness > most) {
+                if !self.fits(node, &load) {
+                    let harm = self.potential_at(node, &self.with(node, slot)) - self.potential(node);
+                    if harm > patience { continue; }
+                }
+                best = Some((likeness, node));
             }
         }
         best.map(|(_, node)| node)
+    }
+
+    fn fits_or_is_above(&self, node: usize, load: &Vector) -> bool {
+        let (height, limit, room) = (&self.height[node], &self.limit[node], &self.room[node]);
+        (0..MAX_RESOURCES).all(|d| {
+            let after = height[d] + load[d] / room[d];
+            load[d] <= 0.0 || after <= limit[d] + EPSILON || (height[d] > limit[d] && after <= self.ceiling[d])
+        })
     }
 
     /// Moves a slot, virtually.
