@@ -78,6 +78,15 @@ pub(crate) fn column(skew: f64, seed: u64, slots: usize) -> Vec<f64> {
     column.iter().map(|load| load / total * 1e6).collect()
 }
 
+/// The same loads, so that the hottest node is busy for six tenths of the time.
+fn bearable(mut loads: Vec<f64>, owners: &[usize]) -> Vec<f64> {
+    let mut heights = vec![0.0; owners.iter().max().map_or(0, |last| last + 1)];
+    loads.iter().zip(owners).for_each(|(load, owner)| heights[*owner] += load / weight(*owner));
+    let hottest = heights.into_iter().fold(0.0, f64::max);
+    loads.iter_mut().for_each(|load| *load *= 0.6e6 / hottest);
+    loads
+}
+
 /// Nodes of two sizes.
 pub(crate) fn weight(node: usize) -> f64 {
     if node % 4 == 3 { 2.0 } else { 1.0 }
@@ -101,9 +110,10 @@ impl Case {
             nodes = kept.len();
         }
         let mut snapshot = synthetic_snapshot(nodes);
+        let cpu = bearable(column(self.skew, 1, SLOTS), &owners);
         snapshot.owners = Owners::new(owners.into_iter().map(|owner| u32::try_from(owner).unwrap()).collect());
         let columns = [
-            ("cpu-usec", column(self.skew, 1, SLOTS)),
+            ("cpu-usec", cpu),
             ("bytes", column(0.0, 2, SLOTS)),
             ("net-in", column(self.skew / 2.0, 3, SLOTS)),
             ("ops", column(self.skew, 4, SLOTS)),

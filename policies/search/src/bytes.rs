@@ -82,7 +82,7 @@ impl Giver {
     }
 
     fn climb(&mut self, filling: f64) -> f64 {
-        let (prices, bound) = Covering { items: &self.subsidised(filling), excess: self.excess }.climb();
+        let (prices, bound) = Covering { items: &self.subsidised(filling), excess: self.excess }.climb(&self.prices);
         self.prices = prices;
         bound
     }

@@ -15,6 +15,8 @@ use crate::state::{EPSILON, Vector};
 
 /// How many steps prices are climbed.
 const STEPS: usize = 30;
+/// How many from prices of a similar problem.
+const STEPS_MORE: usize = 8;
 
 /// What may leave: share of all load by resource, and what that costs.
 #[derive(Debug, Clone, Copy)]
@@ -34,10 +36,13 @@ impl Covering<'_> {
     /// Good prices, and the bound that they prove: the best for one resource alone, and from there up the slope of the bound. A
     /// step is as long as would reach a somewhat larger bound on a straight slope; what is hoped for halves when that was too
     /// much (Polyak's step with an estimated target).
-    pub(crate) fn climb(&self) -> (Vector, f64) {
+    ///
+    /// `known` are prices of a similar problem, from which it is a shorter climb; all 0 when there are none.
+    pub(crate) fn climb(&self, known: &Vector) -> (Vector, f64) {
         let over: Vec<usize> = (0..MAX_RESOURCES).filter(|d| self.excess[*d] > EPSILON).collect();
-        let mut best = ([0.0; MAX_RESOURCES], self.bound(&[0.0; MAX_RESOURCES]).0);
-        for d in &over {
+        let fresh = over.iter().all(|d| known[*d] <= 0.0);
+        let mut best = (*known, self.bound(known).0);
+        for d in over.iter().filter(|_| fresh || over.len() == 1) {
             let mut prices = [0.0; MAX_RESOURCES];
             prices[*d] = covering_price(self.items, &prices, *d, self.excess[*d]);
             let (bound, _) = self.bound(&prices);
@@ -47,7 +52,14 @@ impl Covering<'_> {
         }
         let mut hope = 0.1;
         let (mut prices, mut now) = (best.0, self.bound(&best.0));
-        for _ in 0..if over.len() > 1 { STEPS } else { 0 } {
+        let steps = if over.len() < 2 {
+            0
+        } else if fresh {
+            STEPS
+        } else {
+            STEPS_MORE
+        };
+        for _ in 0..steps {
             // In units of each resource's excess, so that resources count alike.
             let (bound, slope) = now;
             let steepness: f64 = over.iter().map(|d| (slope[*d] / self.excess[*d]).powi(2)).sum();
@@ -83,7 +95,12 @@ impl Covering<'_> {
 }
 
 /// The price of resource `d`, beside `prices`, at which what is worth its cost is just `wanted` of it; nothing if that is never.
-pub(crate) fn covering_price<'a>(items: impl IntoIterator<Item = &'a Item>, prices: &Vector, d: usize, wanted: f64) -> f64 {
+pub(crate) fn covering_price<'a>(
+    items: impl IntoIterator<Item = &'a Item>,
+    prices: &Vector,
+    d: usize,
+    wanted: f64,
+) -> f64 {
     let loaded = items.into_iter().filter(|item| item.load[d] > 0.0);
     let priced = |item: &Item| ((item.cost - dot(prices, &item.load)).max(0.0) / item.load[d], item.load[d]);
     let mut priced: Vec<(f64, f64)> = loaded.map(priced).collect();

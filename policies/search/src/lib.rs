@@ -21,11 +21,16 @@
 
 mod bytes;
 mod covering;
+mod exchange;
+mod fill;
 mod floor;
+mod giants;
 mod goals;
 mod measure;
 mod order;
+mod placing;
 mod problem;
+mod relieve;
 mod report;
 mod search;
 mod state;

@@ -16,7 +16,6 @@ pub(crate) const EPSILON: f64 = 1e-9;
 /// How far below its limit a node above it is brought, as a part of the way to its floor. With nothing, every node that
 /// was hot in one resource would end full to the brim in it, and take no slot that another resource must get rid of.
 const SLACK: f64 = 0.25;
-const ALIGN: f64 = 0.5;
 
 /// Why a slot moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +42,14 @@ pub(crate) struct State<'a> {
     pub(crate) room: Vec<Vector>,
     pub(crate) height: Vec<Vector>,
     pub(crate) height_before: Vec<Vector>,
+    /// By node, as shares of all load: how far it is below its limits, or above.
+    pub(crate) left: Vec<Vector>,
+    /// By node: the weighed square of what is left of its room.
+    pub(crate) spread: Vec<f64>,
+    /// By node: the weighed square of what is above its aims.
+    pub(crate) potential: Vec<f64>,
+    /// By node: what the resources that it has too much of were found to be worth when last looked at.
+    pub(crate) prices: Vec<Vector>,
     /// By node: what a plan may bring it to.
     pub(crate) limit: Vec<Vector>,
     /// By node: what a node above its limit is brought to, a little lower, so that it has room for others' slots.
@@ -56,6 +63,8 @@ pub(crate) struct State<'a> {
     pub(crate) owner: Vec<u32>,
     /// By node.
     pub(crate) slots: Vec<Vec<u16>>,
+    /// By slot: its place among its node's.
+    place: Vec<u32>,
     /// By slot: what moving it costs, as a share of moving everything.
     pub(crate) cost: Vec<f64>,
     /// By resource: what the room of all nodes is worth, beside all bytes.
@@ -64,11 +73,11 @@ pub(crate) struct State<'a> {
     pub(crate) locked: Vec<bool>,
     /// By slot: why it last moved, and when.
     pub(crate) moved: Vec<Option<(Why, u32)>>,
-    vetoes: Vec<(u16, u32)>,
-    clock: u32,
-    seed: u64,
+    pub(crate) vetoes: Vec<(u16, u32)>,
+    pub(crate) clock: u32,
+    pub(crate) seed: u64,
     pub(crate) work: u64,
-    work_max: u64,
+    pub(crate) work_max: u64,
 }
 
 impl<'a> State<'a> {
@@ -86,6 +95,10 @@ impl<'a> State<'a> {
             room: vec![[1.0; MAX_RESOURCES]; nodes],
             height: vec![[0.0; MAX_RESOURCES]; nodes],
             height_before: Vec::new(),
+            left: vec![[0.0; MAX_RESOURCES]; nodes],
+            spread: vec![0.0; nodes],
+            potential: vec![0.0; nodes],
+            prices: vec![[0.0; MAX_RESOURCES]; nodes],
             limit: vec![[f64::INFINITY; MAX_RESOURCES]; nodes],
             aim: vec![[f64::INFINITY; MAX_RESOURCES]; nodes],
             peak: [0.0; MAX_RESOURCES],
@@ -93,6 +106,7 @@ impl<'a> State<'a> {
             starved: vec![false; nodes],
             owner: problem.owners.clone(),
             slots: vec![Vec::new(); nodes],
+            place: vec![0; count],
             cost: costs(&problem.bytes),
             scarcity: [0.0; MAX_RESOURCES],
             locked: (0..count).map(|slot| !problem.movable(slot)).collect(),
@@ -124,12 +138,29 @@ impl<'a> State<'a> {
         }
         state.starved = hungry;
         for (slot, owner) in (0..).zip(&problem.owners) {
-            if let Some(slots) = state.slots.get_mut(*owner as usize) {
-                slots.push(slot);
+            if (*owner as usize) < nodes {
+                state.put(slot, *owner as usize);
             }
         }
         state.height_before = state.height.clone();
+        (0..nodes).for_each(|node| state.look_again(node));
         state
+    }
+
+    /// Puts `slot` among the slots of `node`.
+    pub(crate) fn put(&mut self, slot: u16, node: usize) {
+        self.place[usize::from(slot)] = u32::try_from(self.slots[node].len()).unwrap_or(u32::MAX);
+        self.slots[node].push(slot);
+        self.owner[usize::from(slot)] = u32::try_from(node).unwrap_or(u32::MAX);
+    }
+
+    /// Takes `slot` away from among the slots of its node.
+    pub(crate) fn take(&mut self, slot: u16) {
+        let (node, place) = (self.owner[usize::from(slot)] as usize, self.place[usize::from(slot)] as usize);
+        self.slots[node].swap_remove(place);
+        if let Some(last) = self.slots[node].get(place) {
+            self.place[usize::from(*last)] = self.place[usize::from(slot)];
+        }
     }
 
     fn read_resource(&mut self, d: usize, weight: f64, shares: &Shares) {
@@ -182,145 +213,6 @@ impl<'a> State<'a> {
             self.limit[index][d] = limit;
             self.aim[index][d] = if self.height[index][d] > limit { limit - slack } else { limit };
         }
-    }
-
-    pub(crate) fn dimensions(&self) -> usize {
-        self.goals.len()
-    }
-
-    /// Whether the bound on work is reached.
-    pub(crate) fn exhausted(&self) -> bool {
-        self.work >= self.work_max
-    }
-
-    /// What is above the limits of a node that has these heights.
-    pub(crate) fn potential_at(&self, node: usize, height: &Vector) -> f64 {
-        let mut sum = 0.0;
-        for d in 0..MAX_RESOURCES {
-            let over = (height[d] - self.aim[node][d]).max(0.0);
-            sum += self.weight[d] * over * over;
-        }
-        sum
-    }
-
-    pub(crate) fn potential(&self, node: usize) -> f64 {
-        self.potential_at(node, &self.height[node])
-    }
-
-    /// What of `node` cannot leave it.
-    pub(crate) fn kept(&self, node: usize) -> Vector {
-        let mut kept = [0.0; MAX_RESOURCES];
-        for slot in self.slots[node].iter().filter(|slot| self.locked[usize::from(**slot)]) {
-            for d in 0..MAX_RESOURCES {
-                kept[d] += self.load[usize::from(*slot)][d] / self.room[node][d];
-            }
-        }
-        kept
-    }
-
-    /// Lets `node` keep what cannot leave it: otherwise everything else would be driven out to no avail.
-    pub(crate) fn allow_kept(&mut self, node: usize) {
-        let kept = self.kept(node);
-        for d in 0..self.dimensions() {
-            if kept[d] > self.aim[node][d] {
-                let slack = (self.goals[d].target - 1.0) * self.levels[d].rest;
-                self.limit[node][d] = self.limit[node][d].max(kept[d] + slack).min(self.ceiling[d]);
-                self.aim[node][d] = self.limit[node][d];
-            }
-        }
-    }
-
-    /// Whether `node` is above a limit.
-    pub(crate) fn is_above(&self, node: usize) -> bool {
-        (0..MAX_RESOURCES).any(|d| self.height[node][d] > self.limit[node][d] + EPSILON)
-    }
-
-    pub(crate) fn with(&self, node: usize, slot: u16) -> Vector {
-        self.shifted(node, &self.load[usize::from(slot)], 1.0)
-    }
-
-    pub(crate) fn without(&self, node: usize, slot: u16) -> Vector {
-        self.shifted(node, &self.load[usize::from(slot)], -1.0)
-    }
-
-    pub(crate) fn shifted(&self, node: usize, load: &Vector, sign: f64) -> Vector {
-        let mut height = self.height[node];
-        for d in 0..MAX_RESOURCES {
-            height[d] += sign * load[d] / self.room[node][d];
-        }
-        height
-    }
-
-    /// Whether `node` may get `slot` at all.
-    pub(crate) fn allowed(&self, slot: u16, node: usize) -> bool {
-        self.problem.nodes[node].receives()
-            && self.owner[usize::from(slot)] as usize != node
-            && (self.vetoes.is_empty()
-                || self.vetoes.binary_search(&(slot, u32::try_from(node).unwrap_or(u32::MAX))).is_err())
-    }
-
-    /// Whether `node` stays within its limits with `load` more: what a slot has not, it cannot worsen.
-    pub(crate) fn fits(&self, node: usize, load: &Vector) -> bool {
-        let (height, limit, room) = (&self.height[node], &self.limit[node], &self.room[node]);
-        (0..MAX_RESOURCES).all(|d| load[d] <= 0.0 || height[d] + load[d] / room[d] <= limit[d] + EPSILON)
-    }
-
-    /// The node whose room is most like what `slot` takes, without going beyond its limits; where it is beyond one already, it
-    /// may go a little further, for it will give other slots in return: by no more than `patience` of potential.
-    pub(crate) fn best_fit(&mut self, slot: u16, patience: f64) -> Option<usize> {
-        let load = self.load[usize::from(slot)];
-        let mut best: Option<(f64, usize)> = None;
-        self.work += self.problem.nodes.len() as u64;
-        for node in 0..self.problem.nodes.len() {
-            if !self.allowed(slot, node) || !self.fits_or_is_above(node, &load) {
-                continue;
-            }
-            let (mut along, mut square) = (0.0, 0.0);
-            for d in 0..MAX_RESOURCES {
-                let left = (self.limit[node][d].min(1e3) - self.height[node][d]) * self.room[node][d];
-                along += self.weight[d] * left * load[d];
-                square += self.weight[d] * left * left;
-            }
-            let likeness = along / square.powf(ALIGN);
-            if best.is_none_or(|(most, _)| likeness > most) {
-                if !self.fits(node, &load) {
-                    let harm = self.potential_at(node, &self.with(node, slot)) - self.potential(node);
-                    if harm > patience { continue; }
-                }
-                best = Some((likeness, node));
-            }
-        }
-        best.map(|(_, node)| node)
-    }
-
-    fn fits_or_is_above(&self, node: usize, load: &Vector) -> bool {
-        let (height, limit, room) = (&self.height[node], &self.limit[node], &self.room[node]);
-        (0..MAX_RESOURCES).all(|d| {
-            let after = height[d] + load[d] / room[d];
-            load[d] <= 0.0 || after <= limit[d] + EPSILON || (height[d] > limit[d] && after <= self.ceiling[d])
-        })
-    }
-
-    /// Moves a slot, virtually.
-    pub(crate) fn shift(&mut self, slot: u16, target: usize, why: Why) {
-        let source = self.owner[usize::from(slot)] as usize;
-        self.height[source] = self.without(source, slot);
-        self.height[target] = self.with(target, slot);
-        if let Some(place) = self.slots[source].iter().position(|other| *other == slot) {
-            self.slots[source].swap_remove(place);
-        }
-        self.slots[target].push(slot);
-        self.owner[usize::from(slot)] = u32::try_from(target).unwrap_or(u32::MAX);
-        self.clock += 1;
-        let home = self.owner[usize::from(slot)] == self.problem.owners[usize::from(slot)];
-        self.moved[usize::from(slot)] = (!home).then_some((why, self.clock));
-    }
-
-    /// Breaks ties the same way every time for the same seed.
-    pub(crate) fn lot(&self, slot: u16) -> u64 {
-        let mut mixed = (u64::from(slot) ^ self.seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        mixed ^= mixed >> 29;
-        mixed.wrapping_mul(0xBF58_476D_1CE4_E5B9)
     }
 }
 
