@@ -68,7 +68,7 @@ fn wanted(state: &State) -> f64 {
         return 0.0;
     }
     let lacking = |node: usize| {
-        let height = state.height[node][0].min(state.enough());
+        let height = state.height[node][0].min(state.enough(node));
         (height - state.height_before[node][0]).max(0.0) * state.room[node][0]
     };
     (0..state.starved.len()).filter(|node| state.starved[*node]).map(lacking).sum()

@@ -7,8 +7,8 @@ use crate::state::{EPSILON, State, Why};
 impl State<'_> {
     /// Brings starved nodes near the level of the others, from the fullest.
     pub(crate) fn fill(&mut self) {
-        let enough = self.enough();
         for node in 0..self.problem.nodes.len() {
+            let enough = self.enough(node);
             let mut spent = vec![false; self.problem.nodes.len()];
             while self.starved[node] && self.height[node][0] < enough && !self.exhausted() {
                 let Some(donor) = self.fullest(node, &spent) else { break };
@@ -18,19 +18,19 @@ impl State<'_> {
     }
 
     pub(crate) fn still_starved(&self) -> bool {
-        (0..self.starved.len()).any(|node| self.starved[node] && self.height[node][0] < self.enough())
+        (0..self.starved.len()).any(|node| self.starved[node] && self.height[node][0] < self.enough(node))
     }
 
-    /// Up to where starved nodes are filled, by the first resource.
-    pub(crate) fn enough(&self) -> f64 {
-        self.goals.first().map_or(0.0, |goal| (2.0 - goal.trigger) * self.levels[0].mean)
+    /// Up to where a starved node is filled, by the first resource: as far below the mean as the trigger is above.
+    pub(crate) fn enough(&self, node: usize) -> f64 {
+        self.goals.first().map_or(0.0, |goal| (2.0 - goal.trigger) * self.levels[0].mean[node])
     }
 
     fn fullest(&self, hungry: usize, spent: &[bool]) -> Option<usize> {
         let mut best: Option<usize> = None;
         for (node, spent) in spent.iter().enumerate() {
             let gives = matches!(self.problem.nodes[node].duty, Duty::Serving | Duty::Cordoned);
-            let above = self.height[node][0] > self.levels[0].mean && self.levels[0].fixed[node].is_none();
+            let above = self.height[node][0] > self.levels[0].mean[node] && self.levels[0].fixed[node].is_none();
             if node != hungry && !spent && gives && above {
                 best = best.filter(|other| self.height[*other][0] >= self.height[node][0]).or(Some(node));
             }

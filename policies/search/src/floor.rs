@@ -3,7 +3,8 @@
 //! Per resource, in units of the mean utilisation. The floor is the largest of three bounds, after the literature on
 //! vector scheduling and the ROADEF/EURO 2012 machine reassignment challenge:
 //! *L1* all load ÷ all capacity, nodes that get nothing or keep what they have taken out (a water level);
-//! *L2* the largest slot on the largest node; *L3* pigeons: of the k·N+1 largest slots some node holds k+1.
+//! *L2* the largest slot on the largest node; *L3* pigeons: of the k·N+1 largest slots some node holds k+1; *L4* all three
+//! within each zone, where slots keep their zone. (L5, over all resources at once, is in `shapes`.)
 //!
 //! A floor set by one giant slot says little about the other nodes. So [`Levels`] goes on: each slot above a node's
 //! fair share gets a node to itself, and the rest is judged by a level of its own.
@@ -42,6 +43,11 @@ pub enum FloorCause {
         /// Its index.
         node: u32,
     },
+    /// The slots of a zone are to stay there, and it has less room for them than others for theirs.
+    Zone {
+        /// Its name.
+        zone: String,
+    },
 }
 
 /// The least imbalance that any placement could reach, and what prevents better.
@@ -52,7 +58,9 @@ pub fn floor(problem: &Problem, resource: &Resource) -> (f64, FloorCause) {
     let shares = Shares::of(problem, resource);
     let mut levels = Levels::unknown(problem);
     if !shares.is_empty() {
-        levels.bound(problem, &shares);
+        for pool in Pool::all(problem, &shares) {
+            levels.bound(problem, &shares, &pool);
+        }
     }
     levels.least()
 }
@@ -112,13 +120,50 @@ impl Shares {
     }
 }
 
+/// Nodes among which slots may be dealt, and those slots: one pool for all, or one for each zone that slots have to keep.
+struct Pool {
+    /// Nodes that count.
+    nodes: Vec<usize>,
+    /// Slots with load, largest first.
+    sorted: Vec<u16>,
+    /// All their load and all their room.
+    water: Water,
+    zone: Option<u32>,
+}
+
+impl Pool {
+    fn all(problem: &Problem, shares: &Shares) -> Vec<Self> {
+        let zone = |slot: &u16| problem.zone_to_keep(usize::from(*slot));
+        // A slot whose zone is gone may go to any: then no zone's load is known.
+        if !problem.keep_zone || shares.sorted.iter().any(|slot| zone(slot).is_none()) {
+            return vec![Self::of(problem, shares, None)];
+        }
+        let mut zones: Vec<u32> = counted(problem).into_iter().map(|node| problem.zones[node]).collect();
+        zones.sort_unstable();
+        zones.dedup();
+        zones.into_iter().map(|zone| Self::of(problem, shares, Some(zone))).collect()
+    }
+
+    fn of(problem: &Problem, shares: &Shares, zone: Option<u32>) -> Self {
+        let within = |node: usize| zone.is_none_or(|zone| problem.zones[node] == zone);
+        let nodes: Vec<usize> = counted(problem).into_iter().filter(|node| within(*node)).collect();
+        let here = |slot: &u16| within(problem.owners[usize::from(*slot)] as usize);
+        let sorted: Vec<u16> = shares.sorted.iter().copied().filter(here).collect();
+        let water = Water {
+            load: sorted.iter().map(|slot| shares.load[usize::from(*slot)]).sum(),
+            room: nodes.iter().map(|node| shares.capacity[*node]).sum(),
+        };
+        Self { nodes, sorted, water, zone }
+    }
+}
+
 /// What each node can be brought to.
 #[derive(Debug, Clone)]
 pub(crate) struct Levels {
-    /// The mean of the nodes that are not fixed.
-    pub(crate) mean: f64,
-    /// What the nodes that are not fixed can be brought to: their mean, or more if large slots prevent it.
-    pub(crate) rest: f64,
+    /// By node: the mean of the nodes of its pool that are not fixed.
+    pub(crate) mean: Vec<f64>,
+    /// By node: what the nodes of its pool that are not fixed can be brought to: their mean, or more if large slots prevent it.
+    pub(crate) rest: Vec<f64>,
     /// By node: the height of what it carries in any case, its giant or its held slots; `None` for ordinary nodes.
     pub(crate) fixed: Vec<Option<f64>>,
     /// Slots above the fair share, each with its best node, largest first.
@@ -131,15 +176,18 @@ impl Levels {
     pub(crate) fn of(problem: &Problem, shares: &Shares, housed: &[(u16, u32)]) -> Self {
         let mut levels = Self::unknown(problem);
         if !shares.is_empty() {
-            let level = levels.bound(problem, shares);
-            levels.settle(problem, shares, housed, level);
+            for pool in Pool::all(problem, shares) {
+                let level = levels.bound(problem, shares, &pool);
+                levels.settle(problem, shares, &pool, housed, level);
+            }
         }
         levels
     }
 
     fn unknown(problem: &Problem) -> Self {
-        let fixed = vec![None; problem.nodes.len()];
-        Self { mean: 1.0, rest: 1.0, fixed, giants: Vec::new(), bounds: Vec::new() }
+        let nodes = problem.nodes.len();
+        let (mean, rest) = (vec![1.0; nodes], vec![1.0; nodes]);
+        Self { mean, rest, fixed: vec![None; nodes], giants: Vec::new(), bounds: Vec::new() }
     }
 
     /// The largest bound.
@@ -148,38 +196,47 @@ impl Levels {
         self.bounds.iter().fold(capacity, |best, bound| if bound.0 > best.0 + EPSILON { bound.clone() } else { best })
     }
 
-    /// Notes the bounds. Returns the level of the nodes that are not held.
-    fn bound(&mut self, problem: &Problem, shares: &Shares) -> Water {
-        let mut level = Water { load: 1.0, room: 1.0 };
-        self.hold(problem, shares, &mut level);
-        let counted = counted(problem);
-        let held = counted.iter().filter_map(|node| Some((self.fixed[*node]?, *node)));
+    /// What `node` can be brought to, as far as this resource goes.
+    pub(crate) fn level(&self, node: usize) -> f64 {
+        self.fixed[node].unwrap_or(0.0).max(self.rest[node])
+    }
+
+    /// Notes the bounds of a pool. Returns the level of its nodes that are not held.
+    fn bound(&mut self, problem: &Problem, shares: &Shares, pool: &Pool) -> Water {
+        let mut level = pool.water;
+        if let Some(zone) = pool.zone {
+            let zone = problem.zone_names[zone as usize].clone();
+            self.bounds.push((level.height(), FloorCause::Zone { zone }));
+        }
+        self.hold(problem, shares, pool, &mut level);
+        let held = pool.nodes.iter().filter_map(|node| Some((self.fixed[*node]?, *node)));
         if let Some((height, node)) = held.max_by(|one, other| one.0.total_cmp(&other.0)) {
             let node = u32::try_from(node).unwrap_or(NO_OWNER);
             self.bounds.push((height.max(level.height()), FloorCause::Held { node }));
         }
-        let largest_room = counted.iter().map(|node| shares.capacity[*node]).fold(0.0, f64::max);
-        if let Some(slot) = shares.sorted.first() {
+        let largest_room = pool.nodes.iter().map(|node| shares.capacity[*node]).fold(0.0, f64::max);
+        if let Some(slot) = pool.sorted.first() {
             let height = shares.load[usize::from(*slot)] / largest_room;
             self.bounds.push((height, FloorCause::Giant { slot: *slot }));
         }
-        if let Some((height, count)) = pigeons(shares, &shares.sorted, &counted) {
+        if let Some((height, count)) = pigeons(shares, &pool.sorted, &pool.nodes) {
             self.bounds.push((height, FloorCause::LargeSlots { count }));
         }
         level
     }
 
     /// Takes out what cannot be at the level of the rest, until the level stands.
-    fn settle(&mut self, problem: &Problem, shares: &Shares, housed: &[(u16, u32)], mut level: Water) {
+    fn settle(&mut self, problem: &Problem, shares: &Shares, pool: &Pool, housed: &[(u16, u32)], mut level: Water) {
+        let first = self.giants.len();
         loop {
             let before = self.giants.len();
-            self.house_giants(problem, shares, housed, &mut level);
+            self.house_giants(problem, shares, pool, housed, before - first, &mut level);
             if self.giants.len() == before {
                 break;
             }
-            self.hold(problem, shares, &mut level);
+            self.hold(problem, shares, pool, &mut level);
         }
-        let free: Vec<usize> = counted(problem).into_iter().filter(|node| self.fixed[*node].is_none()).collect();
+        let free: Vec<usize> = pool.nodes.iter().copied().filter(|node| self.fixed[*node].is_none()).collect();
         let houses = |node: usize| self.giants.iter().any(|(_, house)| *house as usize == node);
         // What lies on a node that is held may stay there.
         let ordinary = |slot: &u16| {
@@ -187,21 +244,24 @@ impl Levels {
             let giant = self.giants.iter().any(|(giant, _)| giant == slot);
             problem.movable(usize::from(*slot)) && !giant && (self.fixed[owner].is_none() || houses(owner))
         };
-        let slots: Vec<u16> = shares.sorted.iter().copied().filter(ordinary).collect();
-        self.mean = level.height();
-        self.rest = self.mean.max(pigeons(shares, &slots, &free).map_or(0.0, |(height, _)| height));
+        let slots: Vec<u16> = pool.sorted.iter().copied().filter(ordinary).collect();
+        let mean = level.height();
+        let rest = mean.max(pigeons(shares, &slots, &free).map_or(0.0, |(height, _)| height));
+        for node in &pool.nodes {
+            (self.mean[*node], self.rest[*node]) = (mean, rest);
+        }
     }
 
     /// Fixes the nodes that get nothing and lie below the level, and those that keep more than it.
-    fn hold(&mut self, problem: &Problem, shares: &Shares, level: &mut Water) {
+    fn hold(&mut self, problem: &Problem, shares: &Shares, pool: &Pool, level: &mut Water) {
         loop {
             let before = *level;
-            for (index, node) in problem.nodes.iter().enumerate() {
-                if !node.counts() || self.fixed[index].is_some() {
+            for index in pool.nodes.iter().copied() {
+                if self.fixed[index].is_some() {
                     continue;
                 }
                 let (now, stays) = (shares.current[index], shares.pinned[index]);
-                let height = match node.duty {
+                let height = match problem.nodes[index].duty {
                     Duty::Frozen => now,
                     Duty::Cordoned if now < level.height() => now,
                     _ if stays > level.height() => stays,
@@ -215,14 +275,21 @@ impl Levels {
         }
     }
 
-    /// Gives each slot above the level a node to itself, as long as there are nodes.
-    fn house_giants(&mut self, problem: &Problem, shares: &Shares, housed: &[(u16, u32)], level: &mut Water) {
-        let known = self.giants.len();
-        let candidates = shares.sorted.iter().filter(|slot| problem.movable(usize::from(**slot))).skip(known);
+    /// Gives each slot above the level a node to itself, as long as there are nodes; `known` of the pool's have one.
+    fn house_giants(
+        &mut self,
+        problem: &Problem,
+        shares: &Shares,
+        pool: &Pool,
+        housed: &[(u16, u32)],
+        known: usize,
+        level: &mut Water,
+    ) {
+        let candidates = pool.sorted.iter().filter(|slot| problem.movable(usize::from(**slot))).skip(known);
         for slot in candidates {
             let free = |node: &usize| self.fixed[*node].is_none();
             let elsewhere = housed.iter().find(|(giant, _)| giant == slot).map(|(_, node)| *node as usize).filter(free);
-            let Some(node) = elsewhere.or_else(|| self.best_node(problem, shares, *slot)) else { break };
+            let Some(node) = elsewhere.or_else(|| self.best_node(problem, shares, pool, *slot)) else { break };
             let height = shares.load[usize::from(*slot)] / shares.capacity[node];
             if height <= level.height() * (1.0 + EPSILON) {
                 break;
@@ -239,15 +306,14 @@ impl Levels {
     }
 
     /// Where a giant is best: where it is, unless another free node has distinctly more room.
-    fn best_node(&self, problem: &Problem, shares: &Shares, slot: u16) -> Option<usize> {
+    fn best_node(&self, problem: &Problem, shares: &Shares, pool: &Pool, slot: u16) -> Option<usize> {
         let room = |node: usize| shares.capacity[node];
         let free = |node: &usize| self.fixed[*node].is_none() && problem.nodes[*node].counts();
-        let best = (0..problem.nodes.len()).filter(free).filter(|node| problem.nodes[*node].receives()).reduce(
-            |best, node| {
-                let emptier = shares.current[node] < shares.current[best];
-                if room(node) > room(best) || (room(node) >= room(best) && emptier) { node } else { best }
-            },
-        );
+        let receiving = pool.nodes.iter().copied().filter(|node| free(node) && problem.nodes[*node].receives());
+        let best = receiving.reduce(|best, node| {
+            let emptier = shares.current[node] < shares.current[best];
+            if room(node) > room(best) || (room(node) >= room(best) && emptier) { node } else { best }
+        });
         let home = problem.owners[usize::from(slot)] as usize;
         let stays = free(&home) && best.is_none_or(|best| room(home) * 1.05 >= room(best));
         if stays { Some(home) } else { best }

@@ -72,7 +72,7 @@ impl State<'_> {
         (0..self.dimensions()).all(|other| {
             let height = kept[other] + load[other] / self.room[node][other];
             // One that no node can hold is still best where it is least too much.
-            let ceiling = self.ceiling[other].max(load[other] / self.room[home][other]);
+            let ceiling = self.ceiling[node][other].max(load[other] / self.room[home][other]);
             height <= ceiling && (other == d || height <= self.limit[node][other] + EPSILON)
         })
     }

@@ -20,6 +20,10 @@ pub struct Goals {
     pub resting: Vec<u16>,
     /// Targets that a slot must not get.
     pub vetoes: Vec<Veto>,
+    /// Slots stay in the zone that they are in, as long as anybody there takes slots.
+    pub keep_zone: bool,
+    /// No zone is to carry more than this share of the load, so that losing one loses no more; 1 sets no bound.
+    pub zone_share_max: f64,
     /// Excess must be beyond so many standard deviations of the measurement, where variance is known.
     pub sigmas: f64,
     /// Variance of a smoothed rate ÷ variance of its samples: α/(2−α) for an EWMA. 0.115 is α = 0.2, a half-life of
@@ -41,6 +45,8 @@ impl Default for Goals {
             pinned: Vec::new(),
             resting: Vec::new(),
             vetoes: Vec::new(),
+            keep_zone: false,
+            zone_share_max: 1.0,
             sigmas: 3.0,
             variance_factor: 0.115,
             seed: 0,

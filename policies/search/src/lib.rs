@@ -33,6 +33,7 @@ mod problem;
 mod relieve;
 mod report;
 mod search;
+mod shapes;
 mod state;
 mod view;
 mod wire;

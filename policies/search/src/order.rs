@@ -92,7 +92,7 @@ impl<'a> Line<'a> {
             let after = self.height[step.target][d] + load[d] / self.state.room[step.target][d];
             let cap = self.caps[step.target][d];
             if load[d] > 0.0 && after > cap {
-                if after > self.state.peak[d] + EXCHANGE || after > self.state.ceiling[d] {
+                if after > self.state.peak[d] + EXCHANGE || after > self.state.ceiling[step.target][d] {
                     return f64::INFINITY;
                 }
                 above = above.max(after - cap);

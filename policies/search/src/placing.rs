@@ -54,8 +54,8 @@ impl State<'_> {
         let kept = self.kept(node);
         for d in 0..self.dimensions() {
             if kept[d] > self.aim[node][d] {
-                let slack = (self.goals[d].target - 1.0) * self.levels[d].rest;
-                self.limit[node][d] = self.limit[node][d].max(kept[d] + slack).min(self.ceiling[d]);
+                let slack = (self.goals[d].target - 1.0) * self.levels[d].rest[node];
+                self.limit[node][d] = self.limit[node][d].max(kept[d] + slack).min(self.ceiling[node][d]);
                 self.aim[node][d] = self.limit[node][d];
             }
         }
@@ -87,6 +87,7 @@ impl State<'_> {
     pub(crate) fn allowed(&self, slot: u16, node: usize) -> bool {
         self.problem.nodes[node].receives()
             && self.owner[usize::from(slot)] as usize != node
+            && self.zone[usize::from(slot)].is_none_or(|zone| self.problem.zones[node] == zone)
             && (self.vetoes.is_empty()
                 || self.vetoes.binary_search(&(slot, u32::try_from(node).unwrap_or(u32::MAX))).is_err())
     }
@@ -130,7 +131,7 @@ impl State<'_> {
     /// Whether `slot` costs `node` no more than `patience` of potential, below every ceiling.
     fn bears(&self, node: usize, slot: u16, patience: f64) -> bool {
         let height = self.with(node, slot);
-        (0..self.dimensions()).all(|d| height[d] <= self.ceiling[d])
+        (0..self.dimensions()).all(|d| height[d] <= self.ceiling[node][d])
             && self.potential_at(node, &height) - self.potential[node] <= patience
     }
 

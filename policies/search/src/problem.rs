@@ -55,8 +55,8 @@ pub struct Resource {
     pub variance: Vec<f64>,
     /// Capacity by node, above zero.
     pub capacity: Vec<f64>,
-    /// Whether capacity is in the unit of the loads, so that utilisation 1 means full; otherwise only ratios mean something.
-    pub absolute: bool,
+    /// By node, the load that fills it, where that is known; otherwise only ratios mean something.
+    pub full: Option<Vec<f64>>,
     /// Whether it counts: there is load, and it is not idle.
     pub active: bool,
 }
@@ -82,6 +82,12 @@ pub struct Problem {
     pub bytes: Vec<f64>,
     /// By slot: it must stay.
     pub pinned: Vec<bool>,
+    /// Zone by node, an index into `zone_names`.
+    pub zones: Vec<u32>,
+    /// What the zones are called; nodes that tell none have the empty name.
+    pub zone_names: Vec<String>,
+    /// Whether slots stay in their zone.
+    pub keep_zone: bool,
 }
 
 /// Why a view and goals make no problem.
@@ -129,7 +135,23 @@ impl Problem {
             resources.truncate(MAX_RESOURCES - 1);
             resources.extend(resource(view, goals, &nodes, &owners, &goal));
         }
-        Ok(Self { nodes, owners, resources, bytes, pinned })
+        let (zones, zone_names) = zones(view);
+        if goals.zone_share_max < 1.0 {
+            let weights: Vec<f64> =
+                weights.iter().zip(&nodes).map(|(weight, node)| if node.counts() { *weight } else { 0.0 }).collect();
+            let factors = zone_factors(&zones, &zone_names, &weights, goals.zone_share_max)?;
+            for capacity in resources.iter_mut().map(|resource| &mut resource.capacity) {
+                capacity.iter_mut().zip(&factors).for_each(|(capacity, factor)| *capacity *= factor);
+            }
+        }
+        Ok(Self { nodes, owners, resources, bytes, pinned, zones, zone_names, keep_zone: goals.keep_zone })
+    }
+
+    /// The zone that a slot may not leave; none where slots may go anywhere, or nobody in its zone takes slots.
+    pub(crate) fn zone_to_keep(&self, slot: usize) -> Option<u32> {
+        let zone = *self.zones.get(self.owners[slot] as usize).filter(|_| self.keep_zone)?;
+        let takes = |node: usize| self.zones[node] == zone && self.nodes[node].receives();
+        (0..self.nodes.len()).any(takes).then_some(zone)
     }
 
     /// The resources that count, most important first.
@@ -162,6 +184,12 @@ fn check(view: &View, goals: &Goals) -> Result<(), ProblemError> {
         if goals.resources.iter().filter(|other| other.name == goal.name).count() > 1 {
             return fail(format!("resource {} is given twice", goal.name));
         }
+    }
+    if !(goals.zone_share_max > 0.0 && goals.zone_share_max <= 1.0) {
+        return fail(format!(
+            "zone-share-max: {} is not a share: it must be above 0 and at most 1",
+            goals.zone_share_max
+        ));
     }
     for (key, listed) in [("pinned", &goals.pinned), ("resting", &goals.resting)] {
         if let Some(slot) = listed.iter().find(|slot| usize::from(**slot) >= slots) {
@@ -203,6 +231,49 @@ fn read(node: &ViewNode, weight: f64) -> Node {
         Duty::Serving
     };
     Node { name: if node.address.is_empty() { node.id.clone() } else { node.address.clone() }, duty }
+}
+
+/// Zone by node, and what they are called.
+fn zones(view: &View) -> (Vec<u32>, Vec<String>) {
+    let mut names: Vec<String> = view.nodes.iter().map(|node| node.zone.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let place = |node: &ViewNode| names.binary_search(&node.zone).map_or(0, |place| place as u32);
+    (view.nodes.iter().map(place).collect(), names)
+}
+
+/// By how much each node's capacity counts less or more, so that no zone's share of all capacity is above `most`.
+///
+/// What a zone has above it is taken from it and dealt to the others in proportion, until none is above. Nodes without a zone
+/// fail alone: they are never above.
+fn zone_factors(zones: &[u32], names: &[String], weights: &[f64], most: f64) -> Result<Vec<f64>, ProblemError> {
+    let total: f64 = weights.iter().sum();
+    let mut shares = vec![0.0; names.len()];
+    zones
+        .iter()
+        .zip(weights)
+        .for_each(|(zone, weight)| shares[*zone as usize] += weight / total.max(f64::MIN_POSITIVE));
+    let mut factors = vec![1.0; names.len()];
+    for _ in 0..names.len() {
+        let capped = |zone: usize| !names[zone].is_empty() && shares[zone] * factors[zone] >= most - 1e-12;
+        let (full, free): (Vec<usize>, Vec<usize>) =
+            (0..names.len()).filter(|zone| shares[*zone] > 0.0).partition(|zone| capped(*zone));
+        let over: f64 = full.iter().map(|zone| shares[*zone] * factors[*zone] - most).sum();
+        if over <= 1e-12 {
+            break;
+        }
+        let others: f64 = free.iter().map(|zone| shares[*zone] * factors[*zone]).sum();
+        if others <= 0.0 {
+            let count = full.len();
+            return Err(ProblemError(format!(
+                "zone-share-max: {count} zones cannot carry all load with at most {most} each: it must be {:.2} or more",
+                1.0 / count as f64
+            )));
+        }
+        full.iter().for_each(|zone| factors[*zone] = most / shares[*zone]);
+        free.iter().for_each(|zone| factors[*zone] *= 1.0 + over / others);
+    }
+    Ok(zones.iter().map(|zone| factors[*zone as usize]).collect())
 }
 
 /// A slot column; what is no load (negative, NaN, infinite) counts as none.
@@ -294,5 +365,6 @@ fn resource(view: &View, goals: &Goals, nodes: &[Node], owners: &[u32], goal: &R
     let total: f64 = loads.iter().zip(owners).filter(|(_, owner)| **owner != NO_OWNER).map(|(load, _)| load).sum();
     let room: f64 = capacity.iter().zip(nodes).filter(|(_, node)| node.counts()).map(|(capacity, _)| capacity).sum();
     let active = total > 0.0 && room > 0.0 && (!absolute || total / room >= goal.idle);
-    Some(Resource { goal: goal.clone(), loads, variance: variance.unwrap_or_default(), capacity, absolute, active })
+    let full = absolute.then(|| capacity.clone());
+    Some(Resource { goal: goal.clone(), loads, variance: variance.unwrap_or_default(), capacity, full, active })
 }

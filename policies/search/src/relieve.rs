@@ -182,7 +182,7 @@ impl State<'_> {
     /// Whether `target` may have these heights: within its limits, or below what `node`, the reason for it, has now.
     pub(crate) fn tolerable(&self, target: usize, height: &Vector, node: usize) -> bool {
         (0..self.dimensions()).all(|d| {
-            height[d] <= self.ceiling[d]
+            height[d] <= self.ceiling[target][d]
                 && (height[d] <= self.limit[target][d].max(self.height[target][d]) + EPSILON
                     || height[d] < self.height[node][d].min(self.peak[d]) - EPSILON)
         })

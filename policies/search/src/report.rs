@@ -20,10 +20,14 @@ pub struct Solution {
 pub struct Report {
     /// Every resource that the view has, most important first.
     pub resources: Vec<ResourceReport>,
-    /// Largest imbalance ÷ floor over the active resources, before.
+    /// How far the node that is furthest above what it can be brought to is above it, before, as a factor: by any active resource.
+    /// A giant's node can be brought to the giant's load and others to what is left of all loads, so that none hides behind it.
     pub excess_before: f64,
-    /// The same after all moves.
+    /// The same after all moves: 1 is as even as can be.
     pub excess_after: f64,
+    /// The least that the largest imbalance over all active resources can be at once, where nodes differ in shape; 1 where they do
+    /// not.
+    pub together: f64,
     /// How many slots move.
     pub moves: usize,
     /// How many bytes move.

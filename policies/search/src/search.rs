@@ -16,7 +16,7 @@ use crate::goals::Goals;
 use crate::order::{self, Step};
 use crate::problem::{Duty, MAX_RESOURCES, Problem, Resource};
 use crate::report::{Giant, Report, ResourceReport, Solution, Stop};
-use crate::state::{State, Why};
+use crate::state::{State, Vector, Why};
 
 /// Plans: moves in order, and a report. An empty plan says in [`Report::stop`] why.
 #[must_use]
@@ -58,12 +58,10 @@ pub fn solve(problem: &Problem, goals: &Goals) -> Solution {
     let after = problem.owners_after(&moves);
     let resources: Vec<ResourceReport> =
         problem.resources.iter().map(|resource| report(&state, resource, &after)).collect();
-    let excess = |imbalance: fn(&ResourceReport) -> f64| {
-        resources.iter().filter(|one| one.active).map(|one| imbalance(one) / one.floor).fold(1.0, f64::max)
-    };
     let figures = Report {
-        excess_before: excess(|one| one.before),
-        excess_after: excess(|one| one.after),
+        excess_before: state.excess(&problem.owners),
+        excess_after: state.excess(&after),
+        together: state.together,
         moves: moves.len(),
         bytes: moves.iter().map(|step| problem.bytes[usize::from(step.slot)]).sum(),
         bytes_least,
@@ -113,6 +111,22 @@ fn giants(state: &State) -> Vec<Giant> {
 }
 
 impl State<'_> {
+    /// How far the node that is furthest above what it can be brought to is above it, as a factor, by any resource.
+    fn excess(&self, owners: &[u32]) -> f64 {
+        let mut heights = vec![[0.0; MAX_RESOURCES]; self.height.len()];
+        for (load, owner) in self.load.iter().zip(owners) {
+            if let Some(height) = heights.get_mut(*owner as usize) {
+                let room = &self.room[*owner as usize];
+                (0..MAX_RESOURCES).for_each(|d| height[d] += load[d] / room[d]);
+            }
+        }
+        let counted = heights.iter().enumerate().filter(|(node, _)| self.problem.nodes[*node].counts());
+        let above = |(node, height): (usize, &Vector)| {
+            (0..self.dimensions()).map(|d| height[d] / self.level(node, d)).fold(0.0, f64::max)
+        };
+        counted.map(above).fold(1.0, f64::max)
+    }
+
     /// Sends back what found no place in the order.
     fn take_back_all_but(&mut self, ordered: &[Step]) {
         let mut kept = vec![false; self.moved.len()];
@@ -145,7 +159,7 @@ impl State<'_> {
         let mut best: Option<(f64, usize)> = None;
         for node in (0..self.problem.nodes.len()).filter(|node| self.allowed(slot, *node)) {
             let height = self.with(node, slot);
-            if (0..self.dimensions()).any(|d| height[d] > self.ceiling[d]) {
+            if (0..self.dimensions()).any(|d| height[d] > self.ceiling[node][d]) {
                 continue;
             }
             let harm = self.potential_at(node, &height) - self.potential[node];
@@ -166,12 +180,11 @@ impl State<'_> {
             (0..).zip(&self.moved).filter(|(_, why)| why.is_some()).map(|(slot, _)| slot).collect();
         let cost = |slot: u16| self.cost[usize::from(slot)];
         moved.sort_by(|one, other| cost(*other).total_cmp(&cost(*one)).then(one.cmp(other)));
-        let enough = self.enough();
         for slot in moved {
             let (home, now) = (self.problem.owners[usize::from(slot)] as usize, self.owner[usize::from(slot)] as usize);
             let giant = matches!(self.moved[usize::from(slot)], Some((Why::Giant, _)));
             let keeps = self.problem.nodes[home].duty != Duty::Draining && !giant;
-            let fed = !self.starved[now] || self.without(now, slot)[0] >= enough;
+            let fed = !self.starved[now] || self.without(now, slot)[0] >= self.enough(now);
             self.work += 1;
             if keeps && fed && self.fits(home, &self.load[usize::from(slot)]) {
                 self.shift(slot, home, Why::Relief);

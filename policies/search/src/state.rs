@@ -6,6 +6,7 @@
 use crate::floor::{Levels, Shares};
 use crate::goals::{Goals, ResourceGoal};
 use crate::problem::{Duty, MAX_RESOURCES, Problem};
+use crate::shapes::least_together;
 
 /// One number per resource.
 pub(crate) type Vector = [f64; MAX_RESOURCES];
@@ -33,6 +34,10 @@ pub(crate) struct State<'a> {
     pub(crate) goals: Vec<&'a ResourceGoal>,
     /// By active resource.
     pub(crate) levels: Vec<Levels>,
+    /// The least that the largest height of all resources can be at once.
+    pub(crate) together: f64,
+    /// By slot: the zone that it has to keep.
+    pub(crate) zone: Vec<Option<u32>>,
     pub(crate) weight: Vector,
     /// Whether the resource is above its trigger somewhere.
     pub(crate) triggered: [bool; MAX_RESOURCES],
@@ -56,8 +61,8 @@ pub(crate) struct State<'a> {
     pub(crate) aim: Vec<Vector>,
     /// By resource: the highest that any node was.
     pub(crate) peak: Vector,
-    /// By resource: what no target may be filled beyond.
-    pub(crate) ceiling: Vector,
+    /// By node: what it may not be filled beyond.
+    pub(crate) ceiling: Vec<Vector>,
     /// Nodes with far less than their share.
     pub(crate) starved: Vec<bool>,
     pub(crate) owner: Vec<u32>,
@@ -89,6 +94,8 @@ impl<'a> State<'a> {
             problem,
             goals: active.iter().map(|resource| &resource.goal).collect(),
             levels: Vec::new(),
+            together: 1.0,
+            zone: (0..count).map(|slot| problem.zone_to_keep(slot)).collect(),
             weight: [0.0; MAX_RESOURCES],
             triggered: [false; MAX_RESOURCES],
             load: vec![[0.0; MAX_RESOURCES]; count],
@@ -102,7 +109,7 @@ impl<'a> State<'a> {
             limit: vec![[f64::INFINITY; MAX_RESOURCES]; nodes],
             aim: vec![[f64::INFINITY; MAX_RESOURCES]; nodes],
             peak: [0.0; MAX_RESOURCES],
-            ceiling: [f64::INFINITY; MAX_RESOURCES],
+            ceiling: vec![[f64::INFINITY; MAX_RESOURCES]; nodes],
             starved: vec![false; nodes],
             owner: problem.owners.clone(),
             slots: vec![Vec::new(); nodes],
@@ -124,17 +131,26 @@ impl<'a> State<'a> {
         let mut hungry: Vec<bool> =
             problem.nodes.iter().map(|node| goals.use_empty && node.receives() && !active.is_empty()).collect();
         let mut housed: Vec<(u16, u32)> = Vec::new();
+        let mut measured: Vec<Vec<f64>> = Vec::new();
         for (d, resource) in active.iter().enumerate() {
             let shares = Shares::of(problem, resource);
             let levels = Levels::of(problem, &shares, &housed);
             housed.extend(&levels.giants);
             state.read_resource(d, resource.goal.weight, &shares);
-            if resource.absolute {
-                state.ceiling[d] = resource.goal.ceiling * shares.room / shares.total;
+            if let Some(full) = &resource.full {
+                for node in 0..nodes {
+                    state.ceiling[node][d] =
+                        resource.goal.ceiling * full[node] / (shares.capacity[node] * shares.total);
+                }
             }
-            let noise = noise(problem, &resource.variance, &shares, goals);
-            state.set_limits(d, &levels, &noise, &mut hungry);
+            measured.push(noise(problem, &resource.variance, &shares, goals));
             state.levels.push(levels);
+        }
+        let counted = (0..nodes).filter(|node| problem.nodes[*node].counts());
+        let room: Vec<Vector> = counted.map(|node| state.room[node]).collect();
+        state.together = least_together(&state.load, &room, active.len());
+        for (d, noise) in measured.iter().enumerate() {
+            state.set_limits(d, noise, &mut hungry);
         }
         state.starved = hungry;
         for (slot, owner) in (0..).zip(&problem.owners) {
@@ -177,9 +193,15 @@ impl<'a> State<'a> {
         }
     }
 
+    /// What `node` can be brought to in resource `d`, in units of the mean.
+    pub(crate) fn level(&self, node: usize, d: usize) -> f64 {
+        self.levels[d].level(node).max(self.together)
+    }
+
     /// Finds out whether the resource is above its trigger, which nodes starve, and how high each node may become.
-    fn set_limits(&mut self, d: usize, levels: &Levels, noise: &[f64], hungry: &mut [bool]) {
-        let (trigger, target, rest) = (self.goals[d].trigger, self.goals[d].target, levels.rest);
+    fn set_limits(&mut self, d: usize, noise: &[f64], hungry: &mut [bool]) {
+        let (trigger, target) = (self.goals[d].trigger, self.goals[d].target);
+        let levels = &self.levels[d];
         let mut highest: f64 = 0.0;
         for (index, node) in self.problem.nodes.iter().enumerate() {
             if !node.counts() {
@@ -188,12 +210,13 @@ impl<'a> State<'a> {
             }
             let height = self.height[index][d];
             highest = highest.max(height);
-            let base = levels.fixed[index].unwrap_or(rest);
+            let level = self.level(index, d);
             // Noise may double the trigger and no more: a cluster that is never measured well is still evened.
-            let slack = (trigger - 1.0) * base.max(rest);
+            let slack = (trigger - 1.0) * level;
             let doubtful = noise[index].min(2.0 * slack);
-            self.triggered[d] |= node.duty != Duty::Frozen && height - base > slack.max(doubtful) + EPSILON;
-            let short = height < (3.0 - 2.0 * trigger) * levels.mean && levels.mean - height > doubtful;
+            self.triggered[d] |= node.duty != Duty::Frozen && height - level > slack.max(doubtful) + EPSILON;
+            let mean = levels.mean[index];
+            let short = height < (3.0 - 2.0 * trigger) * mean && mean - height > doubtful;
             hungry[index] &= levels.fixed[index].is_none() && short;
         }
         self.peak[d] = highest;
@@ -201,15 +224,15 @@ impl<'a> State<'a> {
             if !node.counts() || node.duty == Duty::Frozen {
                 continue;
             }
-            let base = levels.fixed[index].unwrap_or(rest).max(rest);
+            let level = self.level(index, d);
             // Beside a giant there is room for others as a part of it: they add no more to it than elsewhere to the rest.
-            let aim = target * base;
+            let aim = target * level;
             // The level of the rest may be above any maximum that there is or has to be: a plan may not go there.
-            let aim = aim.min(highest.max(target * levels.least().0));
+            let aim = aim.min(highest.max(target * self.levels[d].least().0.max(self.together)));
             // A resource that is even enough only has to stay so: evening it further would cost moves.
             let limit = if self.triggered[d] { aim } else { aim.max(highest) };
-            let limit = limit.min(self.ceiling[d]);
-            let slack = (limit - base).max(0.0) * SLACK;
+            let limit = limit.min(self.ceiling[index][d]);
+            let slack = (limit - level).max(0.0) * SLACK;
             self.limit[index][d] = limit;
             self.aim[index][d] = if self.height[index][d] > limit { limit - slack } else { limit };
         }

@@ -335,25 +335,103 @@ fn the_documented_goals_and_report_are_what_the_library_reads_and_writes() {
     assert_eq!(keys(written), keys(serde_json::from_str(text).expect("JSON")));
 }
 
+/// Two zones, `a` of the first nodes and `b` of the rest.
+fn zoned(of: Cluster, in_a: usize) -> Cluster {
+    let mut of = of;
+    for (index, node) in of.view.nodes.iter_mut().enumerate() {
+        node.zone = if index < in_a { "a" } else { "b" }.to_owned();
+    }
+    of
+}
+
+#[test]
+fn slots_keep_their_zone_and_each_zone_is_evened_for_itself() {
+    // Three nodes of zone a share 600 of load, one of zone b has 400 alone; within a, the first has twice what the third has.
+    let loads: Vec<f64> = (0..1000).map(|slot| if slot < 300 { 1.0 } else { 0.75 }).collect();
+    let owner = |slot: usize| match slot {
+        0..300 => 0,
+        300..500 => 1,
+        500..600 => 2,
+        _ => 3,
+    };
+    let mut kept = zoned(cluster(4, &loads).owners(owner), 3);
+    kept.goals.keep_zone = true;
+    let solution = kept.solve();
+    assert!(!solution.moves.is_empty());
+    assert!(solution.moves.iter().all(|step| step.target < 3 && step.slot < 600), "{:?}", solution.moves);
+    let load = &solution.report.resources[0];
+    assert_eq!(load.set_by, ballast_search::FloorCause::Zone { zone: "b".into() });
+    assert!(
+        (load.floor - load.after).abs() < 1e-9 && solution.report.excess_after <= 1.05 + 1e-9,
+        "{:?}",
+        solution.report
+    );
+}
+
+#[test]
+fn a_zone_of_which_no_node_takes_slots_any_more_is_left() {
+    let mut leaving = zoned(cluster(4, &[1.0; 400]), 3).tag(3, "draining");
+    leaving.goals.keep_zone = true;
+    assert_eq!(leaving.counts_after(&leaving.solve())[3], 0);
+}
+
+#[test]
+fn no_zone_carries_more_than_its_share() {
+    let mut spread = zoned(cluster(6, &[1.0; 1200]), 4);
+    spread.goals.zone_share_max = 0.5;
+    let counts = spread.counts_after(&spread.solve());
+    assert!(counts[..4].iter().sum::<usize>() <= 630, "{counts:?}");
+    assert!(counts[4..].iter().all(|count| *count <= 315), "{counts:?}");
+    spread.goals.zone_share_max = 0.4;
+    let error = Problem::of(&spread.view, &spread.goals).expect_err("two zones cannot carry 0.4 each");
+    assert!(error.to_string().contains("zone-share-max") && error.to_string().contains("0.50"), "{error}");
+}
+
+#[test]
+fn nodes_of_different_shapes_cannot_be_even_in_everything() {
+    // The second node has three times the memory and no more cpu; every slot takes as much of both.
+    let shaped = cluster(2, &[1.0; 400]).column("bytes", vec![1.0; 400]).nodes_have("memory-max", &[400.0, 1200.0]);
+    let mut shaped = shaped;
+    shaped.goals.resources.push(ResourceGoal::named("memory"));
+    let report = shaped.solve().report;
+    // x of the load on the first node: cpu x/0.5 and (1-x)/0.5, memory x/0.25: least at x = 1/3, with 4/3 of the mean.
+    assert!((report.together - 4.0 / 3.0).abs() < 0.01, "{report:?}");
+    // Memory aims at 1.08.
+    assert!(report.excess_after <= 1.08 + 1e-9, "{report:?}");
+}
+
+#[test]
+fn a_slot_too_large_for_its_node_goes_to_a_larger_one_instead_of_driving_all_else_out() {
+    // Four nodes of 100 slots, one of which alone is 1.4 times a fair share: the node of twice the weight can hold it.
+    let mut loads = vec![1.0; 500];
+    loads[0] = 140.0;
+    let outsize = cluster(5, &loads).nodes_have("weight", &[1.0, 1.0, 1.0, 1.0, 2.0]).column("bytes", vec![1.0; 500]);
+    let solution = outsize.solve();
+    assert!(solution.moves.iter().any(|step| step.slot == 0 && step.target == 4), "{:?}", solution.moves);
+    assert!(solution.report.excess_after <= 1.05 + 1e-9, "{:?}", solution.report);
+    assert!(solution.moves.len() < 80, "{} moves", solution.moves.len());
+}
+
 /// A random cluster: tags, weights, loads with a heavy tail, two resources, random owners.
 fn any_cluster() -> impl Strategy<Value = Cluster> {
     let node = (0_u8..10, 1_u8..3);
-    (prop::collection::vec(node, 2..8), prop::collection::vec((0_u32..1000, 0_u32..1000, 0_u32..1000), 20..200))
-        .prop_map(|(nodes, slots)| {
-            let load = |value: u32| f64::from(value) * f64::from(value) / if value > 950 { 1e3 } else { 1e5 };
-            let mut any = cluster(nodes.len(), &slots.iter().map(|slot| load(slot.0)).collect::<Vec<f64>>())
-                .column("bytes", slots.iter().map(|slot| f64::from(slot.1)).collect())
-                .nodes_have("weight", &nodes.iter().map(|node| f64::from(node.1)).collect::<Vec<f64>>());
-            for (index, node) in nodes.iter().enumerate() {
-                let tag = ["draining", "cordoned", "loading"].get(usize::from(node.0));
-                if let (Some(tag), true) = (tag, index > 0) {
-                    any = any.tag(index, tag);
-                }
+    let slots = prop::collection::vec((0_u32..1000, 0_u32..1000, 0_u32..1000), 20..200);
+    (prop::collection::vec(node, 2..8), slots, 0_u8..3).prop_map(|(nodes, slots, zones)| {
+        let load = |value: u32| f64::from(value) * f64::from(value) / if value > 950 { 1e3 } else { 1e5 };
+        let mut any = cluster(nodes.len(), &slots.iter().map(|slot| load(slot.0)).collect::<Vec<f64>>())
+            .column("bytes", slots.iter().map(|slot| f64::from(slot.1)).collect())
+            .nodes_have("weight", &nodes.iter().map(|node| f64::from(node.1)).collect::<Vec<f64>>());
+        for (index, node) in nodes.iter().enumerate() {
+            let tag = ["draining", "cordoned", "loading"].get(usize::from(node.0));
+            if let (Some(tag), true) = (tag, index > 0) {
+                any = any.tag(index, tag);
             }
-            any.view.owners = slots.iter().map(|slot| slot.2 % u32::try_from(nodes.len()).expect("small")).collect();
-            any.goals.resources.push(ResourceGoal::named("memory"));
-            any
-        })
+        }
+        any.view.owners = slots.iter().map(|slot| slot.2 % u32::try_from(nodes.len()).expect("small")).collect();
+        any.goals.resources.push(ResourceGoal::named("memory"));
+        any.goals.keep_zone = zones > 0;
+        zoned(any, usize::from(zones))
+    })
 }
 
 proptest! {
@@ -456,12 +534,39 @@ proptest! {
     }
 
     #[test]
+    fn no_placement_of_all_resources_is_below_what_they_can_be_together(
+        slots in prop::collection::vec((1_u32..100, 1_u32..100), 3..9),
+        shapes in prop::collection::vec((1_u32..5, 1_u32..5), 2..4),
+    ) {
+        let nodes = shapes.len();
+        let column = |of: fn(&(u32, u32)) -> u32| slots.iter().map(|slot| f64::from(of(slot))).collect::<Vec<f64>>();
+        let memory: Vec<f64> = shapes.iter().map(|shape| f64::from(shape.1) * 1e3).collect();
+        let weights: Vec<f64> = shapes.iter().map(|shape| f64::from(shape.0)).collect();
+        let mut any = cluster(nodes, &column(|slot| slot.0)).column("bytes", column(|slot| slot.1))
+            .nodes_have("weight", &weights).nodes_have("memory-max", &memory);
+        any.goals.resources.push(ResourceGoal::named("memory"));
+        let together = any.solve().report.together;
+        let problem = any.problem();
+        let mut least = f64::INFINITY;
+        for placement in 0..nodes.pow(u32::try_from(slots.len()).expect("few")) {
+            let digit = |slot: usize| placement / nodes.pow(u32::try_from(slot).expect("few")) % nodes;
+            let owners: Vec<u32> = (0..slots.len()).map(|slot| u32::try_from(digit(slot)).expect("few")).collect();
+            let highest = problem.active().map(|resource| problem.imbalance_of(resource, &owners)).fold(0.0, f64::max);
+            least = least.min(highest);
+        }
+        prop_assert!(together <= least * (1.0 + 1e-9), "{together} above {least}");
+    }
+
+    #[test]
     fn no_placement_is_below_the_floor(any in any_cluster(), placement in prop::collection::vec(0_u32..1000, 200)) {
         let problem = any.problem();
         let receivers: Vec<u32> = (0..).zip(&problem.nodes).filter(|(_, node)| node.receives()).map(|(index, _)| index).collect();
         let owners: Vec<u32> = problem.owners.iter().zip(&placement).map(|(owner, lot)| {
             let held = matches!(problem.nodes[*owner as usize].duty, Duty::Frozen);
-            if held { *owner } else { receivers[*lot as usize % receivers.len()] }
+            let here = |node: &&u32| problem.zones[**node as usize] == problem.zones[*owner as usize];
+            let zone: Vec<u32> = receivers.iter().filter(here).copied().collect();
+            let open = if problem.keep_zone && !zone.is_empty() { &zone } else { &receivers };
+            if held { *owner } else { open[*lot as usize % open.len()] }
         }).collect();
         for one in problem.assess(&owners) {
             prop_assert!(one.imbalance >= one.floor - 1e-9, "{:?}", one);
