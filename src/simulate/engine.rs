@@ -15,7 +15,7 @@ use super::measure::{Measure, State};
 use super::report::{PlanOutcome, Run};
 use super::scenario::Event as Happening;
 use super::workload::{Workload, ms};
-use super::world::World;
+use super::world::{Node, World};
 use crate::collector::Observer;
 use crate::guard::{self, ApprovedPlan, Past, members};
 use crate::model::{NodeId, NodeRecord, SlotSet, Snapshot};
@@ -63,7 +63,7 @@ pub(super) struct Engine<'a> {
     now_ms: u64,
     queue: BinaryHeap<Reverse<(u64, Event)>>,
     workload: Workload,
-    world: World,
+    pub(super) world: World,
     judge: Judge,
     state: State,
     measure: Measure,
@@ -142,17 +142,22 @@ impl<'a> Engine<'a> {
 
     /// Runs to the end.
     pub(super) fn run(mut self, label: &str) -> Run {
-        while let Some(Reverse((at_ms, event))) = self.queue.pop() {
-            if at_ms > self.case.end_ms {
-                break;
-            }
-            self.pass(at_ms);
-            self.handle(event);
-        }
+        while self.step() {}
         self.pass(self.case.end_ms);
         let all_bytes = self.case.bytes();
         let (measures, plans, charts) = self.measure.finish(all_bytes);
         Run { policy: label.to_owned(), measures, plans, charts }
+    }
+
+    /// Handles the next event; false when none is left before the end.
+    pub(super) fn step(&mut self) -> bool {
+        let Some(Reverse((at_ms, event))) = self.queue.pop() else { return false };
+        if at_ms > self.case.end_ms {
+            return false;
+        }
+        self.pass(at_ms);
+        self.handle(event);
+        true
     }
 
     fn pass(&mut self, to_ms: u64) {
@@ -215,7 +220,7 @@ impl<'a> Engine<'a> {
             }
             Happening::Join { nodes, .. } => {
                 for _ in 0..*nodes {
-                    let joining = node(self.joined, &case.newcomers);
+                    let joining = Node { epoch: self.next_epoch(), ..node(self.joined, &case.newcomers) };
                     self.joined += 1;
                     self.numbers.push(joining.id.clone());
                     self.world.join(joining);
@@ -245,7 +250,7 @@ impl<'a> Engine<'a> {
     fn promote(&mut self, dead: &NodeId) {
         let heir = REPLICAS + self.promoted;
         self.promoted += 1;
-        let epoch = self.world.nodes.iter().map(|node| node.epoch).max().unwrap_or(0) + 1;
+        let epoch = self.next_epoch();
         self.world.promote(dead, (id(heir), address(heir - REPLICAS + (1 << 20))), epoch);
         self.numbers.iter_mut().filter(|number| *number == dead).for_each(|number| *number = id(heir));
         // Whoever follows a known node is one of the cluster, as the daemon sees it as well.
@@ -253,6 +258,11 @@ impl<'a> Engine<'a> {
             members.insert(id(heir));
         }
         self.changed();
+    }
+
+    /// Epochs are unique, or the collector tells of a collision.
+    fn next_epoch(&self) -> u64 {
+        self.world.nodes.iter().map(|node| node.epoch).max().unwrap_or(0) + 1
     }
 
     fn sample(&mut self) {
@@ -305,7 +315,7 @@ impl<'a> Engine<'a> {
         self.at(self.now_ms + ms(self.case.migration.delay), Event::Begin);
     }
 
-    fn snapshot(&mut self) -> Snapshot {
+    pub(super) fn snapshot(&mut self) -> Snapshot {
         let answers = self.world.answers(self.now_ms, &self.case.noise, self.case.seed);
         let records: Vec<NodeRecord> = answers.iter().map(|answer| answer.record.clone()).collect();
         let (silent, marks) = (self.world.silent(), self.world.marks());

@@ -428,3 +428,32 @@ impl Cluster {
         Self { nodes, replicas: one(), zones: Vec::new(), memory: sixteen_gib(), weights: Vec::new(), slots: placement }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = "summary = ''\nhours = 1\n[cluster]\nnodes = 3\n[load]\nutilisation = 0.5\n";
+
+    fn problem(more: &str) -> String {
+        Scenario::read("test", &format!("{LEAST}{more}")).expect_err(more).to_string()
+    }
+
+    #[test]
+    fn a_scenario_needs_little_and_names_what_is_wrong() {
+        assert!(Scenario::read("test", LEAST).is_ok());
+        for (more, words) in [
+            ("skwe = 1.0", "unknown field `skwe`"),
+            ("skew = 9.0", "load.skew: 0 to 3 is accepted"),
+            ("[limits]\nmin_gian = 1", "unknown field `min_gian`"),
+            ("[migration]\nbandwidth = 'much'", "'much' is not a size"),
+            ("[[event]]\nkind = 'fail'\nat = '1m'\nnode = 3", "event.0.node: a node with a replica"),
+            ("[[event]]\nkind = 'fail'\nat = '2h'\nnode = 1", "event.0.at: it must come before hours are over"),
+            ("[[event]]\nkind = 'fail'\nat = '1m'\nnode = 1\nlasts = '1m'", "unknown field `lasts`"),
+            ("[[event]]\nkind = 'quake'\nat = '1m'", "unknown variant `quake`"),
+        ] {
+            let problem = problem(more);
+            assert!(problem.contains("scenario test") && problem.contains(words), "{more}: {problem}");
+        }
+    }
+}
