@@ -208,10 +208,8 @@ impl World {
         for slot in slots {
             let load = self.of_slot(slot.index());
             let from = std::mem::replace(&mut self.owners[slot.index()], to as u32) as usize;
-            for place in 0..load.len() {
-                self.sums[from][place] -= load[place];
-                self.sums[to][place] += load[place];
-            }
+            self.sums[from].iter_mut().zip(load).for_each(|(sum, load)| *sum -= load);
+            self.sums[to].iter_mut().zip(load).for_each(|(sum, load)| *sum += load);
         }
     }
 

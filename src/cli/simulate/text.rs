@@ -6,8 +6,11 @@ use super::super::screen::table;
 use crate::model::units::size;
 use crate::simulate::{Measures, Report, Run, ScenarioReport};
 
-/// Headings and figures: the same on the page.
-pub(super) const COLUMNS: [(&str, &str, fn(&Measures) -> String); 14] = [
+/// A heading, what it means, and its figure.
+type Column = (&'static str, &'static str, fn(&Measures) -> String);
+
+/// The same on the page.
+pub(super) const COLUMNS: [Column; 14] = [
     ("CPU×", "mean cpu imbalance ÷ floor: 1 is as even as can be", |of| ratio(balance(of, "cpu").0)),
     ("MAX", "largest cpu imbalance ÷ floor", |of| ratio(balance(of, "cpu").1)),
     ("MEM×", "mean memory imbalance ÷ floor", |of| ratio(balance(of, "memory").0)),
