@@ -152,15 +152,16 @@ fn marks(scenario: &Scenario, end_ms: u64) -> Vec<(u64, String)> {
     every(scenario.load.swap.as_ref().map(|swap| ms(swap.every)), "swap");
     every(scenario.load.flip.as_ref().map(|flip| ms(flip.every)), "flip");
     for event in &scenario.event {
-        let name = match event {
-            Event::Burst { .. } => "burst",
-            Event::Fail { .. } => "fail",
-            Event::Join { .. } => "join",
-            Event::Drain { .. } => "drain",
+        let (at, name) = match event {
+            // What it does shows when it has grown.
+            Event::Burst { at, ramp, .. } => (*at + *ramp, "burst"),
+            Event::Fail { at, .. } => (*at, "fail"),
+            Event::Join { at, .. } => (*at, "join"),
+            Event::Drain { at, .. } => (*at, "drain"),
             // They change nothing about the balance.
             Event::Silence { .. } | Event::Stuck { .. } => continue,
         };
-        marks.push((ms(event.at()), name.to_owned()));
+        marks.push((ms(at), name.to_owned()));
     }
     marks.sort();
     marks
