@@ -22,6 +22,7 @@ mod reshard;
 mod run;
 mod screen;
 mod signals;
+mod simulate;
 mod state;
 mod status;
 mod steer;
@@ -77,6 +78,8 @@ enum Command {
     Resume(steer::Args),
     /// Ends the moves that a running daemon is at; its next cycle plans anew
     Cancel(steer::Args),
+    /// Tries policies on a model cluster, under made-up or recorded load
+    Simulate(simulate::Args),
     /// Works with policies
     #[command(subcommand)]
     Policy(policy::Command),
@@ -125,6 +128,7 @@ async fn dispatch(command: Command, screen: &Screen) -> Outcome {
         Command::Pause(args) => steer::pause(args, screen).await,
         Command::Resume(args) => steer::resume(args, screen).await,
         Command::Cancel(args) => steer::cancel(args, screen).await,
+        Command::Simulate(args) => simulate::run(args, screen).await,
         Command::Policy(command) => policy::run(command, screen),
         Command::Version => version(screen),
     }

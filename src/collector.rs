@@ -1,8 +1,8 @@
 //! Asks all nodes and assembles a snapshot.
 //!
-//! One look at the cluster: every node is asked at the same time, what they say is compared (`agree`), counters
+//! One look at the cluster: every node is asked at the same time (`ask`), what they say is compared (`agree`), counters
 //! become rates (`rates`), what no server counts is estimated from samples (`estimate`), and all of it becomes a
-//! [`Snapshot`]. A node that does not answer is a problem in the snapshot, not an error. Policies, and what a snapshot
+//! [`Snapshot`] (`observe`; the same for nodes of a model: [`ModelNode`]). A node that does not answer is a problem in the snapshot, not an error. Policies, and what a snapshot
 //! is good for, this module does not know.
 
 pub mod agree;
@@ -10,6 +10,8 @@ mod ask;
 mod assemble;
 pub mod estimate;
 mod memory;
+mod model;
+mod observe;
 pub mod rates;
 mod settings;
 pub mod synthetic;
@@ -24,10 +26,10 @@ use crate::clock::now_ms;
 use crate::cluster::Cluster;
 use crate::cluster::capability::Capabilities;
 use crate::model::{Address, LinkState, NodeId, NodeRecord, SlotSet, Snapshot};
-use agree::{Silent, Story, agree};
+use agree::{Silent, Story};
 use ask::{Answer, Asking};
-use assemble::{Occasion, assemble};
-use memory::Memory;
+pub use model::{ModelNode, ModelSlot};
+pub use observe::Observer;
 pub use settings::{Mark, Marks, Settings};
 
 /// Nobody can be asked: no seed, and no node known from before.
@@ -48,11 +50,10 @@ pub enum CollectError {
 pub struct Collector {
     cluster: Arc<dyn Cluster>,
     settings: Settings,
-    memory: Memory,
+    observer: Observer,
     /// Members at the last look.
     known: BTreeSet<Address>,
     capabilities: BTreeMap<NodeId, Capabilities>,
-    generation: u64,
     /// Times are milliseconds since this.
     epoch: Instant,
 }
@@ -75,14 +76,13 @@ impl Collector {
     /// A collector that has seen nothing yet.
     #[must_use]
     pub fn new(cluster: Arc<dyn Cluster>, settings: Settings) -> Self {
-        let memory = Memory::new(settings.half_lives());
+        let observer = Observer::new(&settings);
         Self {
             cluster,
             settings,
-            memory,
+            observer,
             known: BTreeSet::new(),
             capabilities: BTreeMap::new(),
-            generation: 0,
             epoch: Instant::now(),
         }
     }
@@ -95,42 +95,20 @@ impl Collector {
     /// [`CollectError`] when no node at all answers.
     pub async fn collect(&mut self, seeds: &[Address], marks: &Marks) -> Result<Snapshot, CollectError> {
         let Round { answers, silent, .. } = self.ask_all(seeds).await?;
-        let views: Vec<_> = answers.values().filter_map(|answer| Some(answer.told.as_ref()?.view.clone())).collect();
-        let topology = agree(&views, &silent);
-
-        for (place, primary) in (0..).zip(&topology.primaries) {
-            if let Some(answer) = answers.get(&primary.id) {
-                self.memory.learn(&primary.id, answer, |slot| topology.owners[slot.index()] == place);
-            }
-        }
-        for replica in &topology.replicas {
-            if let Some(answer) = answers.get(&replica.id) {
-                // Its counters only: promoted, it needs no second look.
-                self.memory.learn(&replica.id, answer, |_| false);
-            }
-        }
-        let members = || topology.primaries.iter().chain(&topology.replicas);
-        self.known = members().map(|member| member.address.clone()).collect();
-        let ids: BTreeSet<NodeId> = members().map(|member| member.id.clone()).collect();
-        self.memory.keep_nodes(|id| ids.contains(id));
+        let snapshot = self.observer.see(&answers, &silent, marks, now_ms());
+        let primaries = snapshot.primaries.iter().map(|primary| &primary.address);
+        let replicas = snapshot.replicas.iter().map(|replica| &replica.address);
+        self.known = primaries.chain(replicas).cloned().collect();
         let told = answers.iter().filter_map(|(id, answer)| Some((id.clone(), answer.told.as_ref()?)));
         self.capabilities = told.map(|(id, told)| (id, told.capabilities.clone())).collect();
-
-        self.generation += 1;
-        let occasion = Occasion {
-            generation: self.generation,
-            taken_at_ms: now_ms(),
-            // After three half-lives seven eighths of the weight lie within.
-            longest_window: self.settings.fast_half_life * 3,
-        };
-        Ok(assemble(&occasion, topology, &answers, &silent, &self.memory, marks))
+        Ok(snapshot)
     }
 
     /// Says that these slots have moved: they keep their rates, and what they cost is not looked at for a while
     /// ([`Settings::freeze`]), since the move itself is no load.
     pub fn slots_moved(&mut self, slots: &SlotSet) {
-        let until = self.epoch.elapsed() + self.settings.freeze;
-        self.memory.freeze(slots, u64::try_from(until.as_millis()).unwrap_or(u64::MAX));
+        let now_ms = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.observer.slots_moved(slots, now_ms);
     }
 
     /// What the nodes that answered the last look can do.
@@ -169,7 +147,7 @@ impl Collector {
         let asking = Asking {
             cluster: &*self.cluster,
             settings: &self.settings,
-            samples: &self.memory.samples,
+            samples: self.observer.samples(),
             epoch: self.epoch,
         };
         let asked = stream::iter(nodes).map(|node| asking.node(node));

@@ -10,7 +10,6 @@ mod daemon;
 mod deciders;
 mod feed;
 mod marks;
-mod past;
 mod probes;
 mod restart;
 mod signals;

@@ -11,6 +11,7 @@ mod effect;
 mod finding;
 mod ledger;
 mod limits;
+mod past;
 mod tally;
 mod whole;
 
@@ -23,6 +24,7 @@ use effect::Scale;
 use finding::Finding;
 pub use ledger::Ledger;
 pub use limits::{Limits, OnUnknown};
+pub(crate) use past::{HOUR_MS, Past, all_members, members};
 use tally::{Candidate, Tally};
 
 /// What a review looks at; every check gets it whole.

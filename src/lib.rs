@@ -26,6 +26,7 @@ pub mod migration;
 pub mod model;
 pub mod policy;
 pub mod repair;
+pub mod simulate;
 pub mod store;
 pub mod telemetry;
 pub mod verify;

@@ -44,6 +44,7 @@ pub use home::{Double, Ends, Homecoming, bring_home, close, import_from, unhide}
 pub use journal::{Intent, IntentId, Journal, JournalError, MemoryJournal};
 pub use pace::Pace;
 pub use progress::Progress;
+pub(crate) use schedule::{Cargo, Migration, Schedule};
 pub use settle::recover;
 pub use stop::{Stop, StopHandle};
 pub use tally::{Amount, Overall, Tally};

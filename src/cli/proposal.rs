@@ -38,16 +38,10 @@ pub(super) struct Choice {
 impl Choice {
     /// The policy, ready to be asked. Compiling takes milliseconds to seconds, in a child process.
     pub(super) fn load(&self, config: &Config) -> anyhow::Result<LoadedPolicy> {
-        let embedded = embedded_names();
         let (source, mut parameters) = match &self.policy {
             None => (config.policy.source.clone(), config.policy.parameters.clone()),
             // Parameters belong to the policy that they were written for.
-            Some(name) if embedded.contains(&name.as_str()) => (Source::Embedded(name.clone()), "{}".into()),
-            Some(file) if PathBuf::from(file).is_file() => (Source::File(file.into()), "{}".into()),
-            Some(name) => {
-                let hint = format!("embedded policies: {}; anything else is taken for a file", embedded.join(", "));
-                return Err(refused(format!("there is no policy '{name}'"), hint));
-            }
+            Some(name) => (source_of(name)?, "{}".into()),
         };
         if let Some(given) = &self.parameters {
             parameters.clone_from(given);
@@ -55,6 +49,20 @@ impl Choice {
         let host = PolicyHost::new(config.policy.settings.clone())?;
         host.load(&source, &parameters).with_context(|| format!("policy {source} cannot be used"))
     }
+}
+
+/// The policy that a person names: an embedded one, or a file.
+pub(super) fn source_of(name: &str) -> anyhow::Result<Source> {
+    let embedded = embedded_names();
+    if embedded.contains(&name) {
+        return Ok(Source::Embedded(name.to_owned()));
+    }
+    let file = PathBuf::from(name);
+    if file.is_file() {
+        return Ok(Source::File(file));
+    }
+    let hint = format!("embedded policies: {}; anything else is taken for a file", embedded.join(", "));
+    Err(refused(format!("there is no policy '{name}'"), hint))
 }
 
 /// A plan with its review.

@@ -73,8 +73,12 @@ impl<const N: usize> Meter<N> {
     /// Adds a window's rates.
     pub fn add(&mut self, window: Window<N>, half_lives: HalfLives) {
         self.watched_s += window.seconds;
+        // While little has been seen, the plain mean: else the first window would weigh as much as all before it.
+        let weight =
+            |half_life: f64| (1.0 - 0.5_f64.powf(window.seconds / half_life)).max(window.seconds / self.watched_s);
+        let (fast, slow) = (weight(half_lives.fast_s), weight(half_lives.slow_s));
         for (smoothed, rate) in self.smoothed.iter_mut().zip(window.rates) {
-            smoothed.add(rate, window.seconds, self.watched_s, half_lives);
+            smoothed.add(rate, fast, slow);
         }
     }
 
@@ -106,10 +110,8 @@ fn between<const N: usize>(last: &Reading<N>, now: &Reading<N>) -> Option<Window
 }
 
 impl Smoothed {
-    fn add(&mut self, rate: f64, seconds: f64, watched_s: f64, half_lives: HalfLives) {
-        // While little has been seen, the plain mean: else the first window would weigh as much as all before it.
-        let weight = |half_life: f64| (1.0 - 0.5_f64.powf(seconds / half_life)).max(seconds / watched_s);
-        let fast = weight(half_lives.fast_s);
+    /// Adds a window's rate, with the weight that it has in each mean.
+    fn add(&mut self, rate: f64, fast: f64, slow: f64) {
         if fast >= 1.0 {
             // One window says nothing of the spread. Half of the rate stands in, and fades as windows come: a
             // spread of 0 would make a policy sure of a single look.
@@ -119,7 +121,7 @@ impl Smoothed {
         let surprise = rate - self.fast;
         self.fast += fast * surprise;
         self.variance = (1.0 - fast) * (self.variance + fast * surprise * surprise);
-        self.slow += weight(half_lives.slow_s) * (rate - self.slow);
+        self.slow += slow * (rate - self.slow);
     }
 }
 

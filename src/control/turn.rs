@@ -14,7 +14,6 @@ use super::Notice;
 use super::conduct::MEMBERS;
 use super::deciders::{Deciders, Successor};
 use super::marks::marks;
-use super::past::{Past, members};
 use super::probes;
 use super::standing::Effort;
 use super::status::Activity;
@@ -22,7 +21,7 @@ use crate::clock::now_ms;
 use crate::cluster::Cluster;
 use crate::collector::Collector;
 use crate::config::Config;
-use crate::guard::{self, ApprovedPlan};
+use crate::guard::{self, ApprovedPlan, Past, members};
 use crate::migration::{self, Amount, Context, Journal, Recovery, Stop, Tally};
 use crate::model::{
     Address, CycleOutcome, CycleReport, MigrationReport, Mode, NodeId, Plan, PolicyId, SlotSet, Snapshot, Timings,

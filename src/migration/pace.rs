@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use portion::{Freight, Portion, hand_over};
+pub(crate) use portion::Portion;
+pub(super) use portion::{Freight, hand_over};
 pub(super) use round::{Round, guess};
 pub(super) use throttle::{Throttle, Vitals};
 
@@ -111,7 +112,7 @@ impl Pace {
     }
 
     /// Migrations at the same time: each source has its own main thread, and its own fork.
-    pub(super) const fn migrations(self) -> usize {
+    pub(crate) const fn migrations(self) -> usize {
         match self {
             Self::Gentle => 1,
             // Pairs that share no node do not feel each other.
@@ -138,7 +139,7 @@ impl Pace {
     }
 
     /// What one atomic migration takes at most from a source that forks in no time.
-    fn portion(self) -> Portion {
+    pub(crate) fn portion(self) -> Portion {
         let ms = Duration::from_millis;
         let (slots, bytes, hand_over) = match self {
             Self::Gentle => (64, 8 << 20, ms(5)),

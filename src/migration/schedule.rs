@@ -12,16 +12,16 @@ use crate::model::{Move, NodeId, Protocol, SlotId, SlotSet};
 
 /// A batch of slots from one primary to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Migration {
-    pub(super) source: NodeId,
-    pub(super) target: NodeId,
-    pub(super) slots: SlotSet,
+pub(crate) struct Migration {
+    pub(crate) source: NodeId,
+    pub(crate) target: NodeId,
+    pub(crate) slots: SlotSet,
     /// The servers' own way, or the classic one.
-    pub(super) atomic: Option<AtomicProtocol>,
+    pub(crate) atomic: Option<AtomicProtocol>,
 }
 
 impl Migration {
-    pub(super) fn protocol(&self) -> Protocol {
+    pub(crate) fn protocol(&self) -> Protocol {
         if self.atomic.is_some() { Protocol::Atomic } else { Protocol::Classic }
     }
 }
@@ -40,15 +40,15 @@ struct Pair {
 
 /// A slot with what is in it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cargo {
-    pub(super) slot: SlotId,
-    pub(super) keys: f64,
-    pub(super) bytes: f64,
+pub(crate) struct Cargo {
+    pub(crate) slot: SlotId,
+    pub(crate) keys: f64,
+    pub(crate) bytes: f64,
 }
 
 /// Migrations that wait and that run.
 #[derive(Debug)]
-pub(super) struct Schedule {
+pub(crate) struct Schedule {
     pairs: Vec<Pair>,
     running: Vec<Migration>,
     concurrency: usize,
@@ -60,7 +60,7 @@ const MOST_CLASSIC_SLOTS: usize = 512;
 
 impl Schedule {
     /// Groups `moves` by their ends, in the order in which pairs first appear.
-    pub(super) fn new(
+    pub(crate) fn new(
         moves: &[Move],
         atomic: impl Fn(&NodeId, &NodeId) -> Option<AtomicProtocol>,
         cargo: impl Fn(SlotId) -> Cargo,
@@ -92,7 +92,7 @@ impl Schedule {
     }
 
     /// Whether any slot has not begun to move.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         !self.pairs.is_empty()
     }
 
@@ -103,7 +103,7 @@ impl Schedule {
 
     /// The next migration that may run beside those that do; if it is atomic, with as many slots as `portion` allows for its
     /// source now.
-    pub(super) fn start_next(&mut self, portion: impl FnOnce(&NodeId) -> Portion) -> Option<Migration> {
+    pub(crate) fn start_next(&mut self, portion: impl FnOnce(&NodeId) -> Portion) -> Option<Migration> {
         if self.running.len() >= self.concurrency {
             return None;
         }
@@ -142,7 +142,7 @@ impl Schedule {
     }
 
     /// Notes that a migration is over.
-    pub(super) fn finished(&mut self, migration: &Migration) {
+    pub(crate) fn finished(&mut self, migration: &Migration) {
         self.running.retain(|running| running != migration);
     }
 
@@ -160,7 +160,7 @@ impl Schedule {
     }
 
     /// Forgets those that have not begun.
-    pub(super) fn cancel_waiting(&mut self) {
+    pub(crate) fn cancel_waiting(&mut self) {
         self.pairs.clear();
     }
 }

@@ -184,6 +184,23 @@ impl Store {
         text.map(|text| serde_json::from_str(&text).map_err(failed(DOING))).transpose()
     }
 
+    /// Every full snapshot that is kept, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`], also when one cannot be read.
+    pub fn snapshots(&self) -> Result<Vec<Snapshot>, StoreError> {
+        const DOING: &str = "read the snapshots";
+        let connection = self.connection();
+        let mut statement =
+            connection.prepare("SELECT snapshot FROM snapshots ORDER BY cycle").map_err(failed(DOING))?;
+        let texts = statement
+            .query_map([], |row| row.get(0))
+            .map_err(failed(DOING))?
+            .collect::<Result<Vec<String>, _>>()
+            .map_err(failed(DOING))?;
+        texts.iter().map(|text| serde_json::from_str(text).map_err(failed(DOING))).collect()
+    }
+
     /// Keeps an event.
     ///
     /// # Errors
@@ -288,6 +305,8 @@ mod tests {
         assert_eq!(store.snapshot(20).expect("reads").map(|snapshot| snapshot.generation), Some(20));
         assert!(store.snapshot(19).expect("reads").is_some());
         assert!(store.snapshot(18).expect("reads").is_none(), "two snapshots are kept");
+        let kept: Vec<u64> = store.snapshots().expect("reads").iter().map(|snapshot| snapshot.generation).collect();
+        assert_eq!(kept, [19, 20]);
         assert_eq!(store.events(100).expect("reads").len(), 6);
     }
 

@@ -16,5 +16,6 @@ mod policy;
 mod prebuilt;
 mod scene;
 mod servers;
+mod simulate;
 mod support;
 mod verify;

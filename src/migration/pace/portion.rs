@@ -10,7 +10,7 @@ use crate::cluster::question::AtomicProtocol;
 
 /// What one atomic migration takes at most: whichever bound is met first.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(in crate::migration) struct Portion {
+pub(crate) struct Portion {
     pub(in crate::migration) slots: usize,
     pub(in crate::migration) bytes: f64,
     /// For how long the source may stand still when it hands over.

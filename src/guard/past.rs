@@ -1,16 +1,16 @@
-//! What was moved lately: what the guard's budgets and cool-downs count. Rebuilt from the history at start. Pure.
+//! What was moved lately: what budgets and cool-downs count. Rebuilt from the history at start. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::guard::Ledger;
+use super::Ledger;
 use crate::model::{CycleReport, MigrationReport, NodeId, SlotId, SlotSet, Snapshot};
 
 /// The guard's budgets are per hour.
-pub(super) const HOUR_MS: u64 = 3_600_000;
+pub(crate) const HOUR_MS: u64 = 3_600_000;
 
 /// What was moved lately.
 #[derive(Debug, Default)]
-pub(super) struct Past {
+pub(crate) struct Past {
     last_moved_ms: BTreeMap<SlotId, u64>,
     pair_failed_ms: BTreeMap<(NodeId, NodeId), u64>,
     /// Time, slots and bytes of each migration of the past hour, oldest first.
@@ -19,7 +19,7 @@ pub(super) struct Past {
 
 impl Past {
     /// What `reports`, oldest first, tell of.
-    pub(super) fn of(reports: &[CycleReport]) -> Self {
+    pub(crate) fn of(reports: &[CycleReport]) -> Self {
         let mut past = Self::default();
         for report in reports {
             let at_ms = ended_at_ms(report);
@@ -29,7 +29,7 @@ impl Past {
     }
 
     /// Takes note of a migration that ended.
-    pub(super) fn note(&mut self, at_ms: u64, migration: &MigrationReport) {
+    pub(crate) fn note(&mut self, at_ms: u64, migration: &MigrationReport) {
         if !migration.stayed.is_empty() {
             self.pair_failed_ms.insert((migration.source.clone(), migration.target.clone()), at_ms);
         }
@@ -37,7 +37,7 @@ impl Past {
     }
 
     /// Takes note of slots that moved.
-    pub(super) fn note_slots(&mut self, at_ms: u64, slots: &SlotSet, bytes: u64) {
+    pub(crate) fn note_slots(&mut self, at_ms: u64, slots: &SlotSet, bytes: u64) {
         if slots.is_empty() {
             return;
         }
@@ -46,7 +46,7 @@ impl Past {
     }
 
     /// What the guard should know at `now_ms`.
-    pub(super) fn ledger(&mut self, now_ms: u64, ours: SlotSet, known_nodes: Option<BTreeSet<NodeId>>) -> Ledger {
+    pub(crate) fn ledger(&mut self, now_ms: u64, ours: SlotSet, known_nodes: Option<BTreeSet<NodeId>>) -> Ledger {
         while self.hour.front().is_some_and(|(at_ms, ..)| at_ms + HOUR_MS <= now_ms) {
             self.hour.pop_front();
         }
@@ -72,7 +72,7 @@ fn ended_at_ms(report: &CycleReport) -> u64 {
 ///
 /// Whoever joins without slots is one of us from then on, and stays one when slots come to it. Whoever turns up with
 /// slots is not: it may be another cluster behind the same address. At the first look ever all are.
-pub(super) fn members(known: Option<BTreeSet<NodeId>>, snapshot: &Snapshot) -> BTreeSet<NodeId> {
+pub(crate) fn members(known: Option<BTreeSet<NodeId>>, snapshot: &Snapshot) -> BTreeSet<NodeId> {
     let Some(mut known) = known else { return all_members(snapshot) };
     let with_slots: BTreeSet<u32> = snapshot.owners.as_slice().iter().copied().collect();
     let empty = (0u32..).zip(&snapshot.primaries).filter(|(index, _)| !with_slots.contains(index));
@@ -82,7 +82,7 @@ pub(super) fn members(known: Option<BTreeSet<NodeId>>, snapshot: &Snapshot) -> B
 }
 
 /// Every node that is there.
-pub(super) fn all_members(snapshot: &Snapshot) -> BTreeSet<NodeId> {
+pub(crate) fn all_members(snapshot: &Snapshot) -> BTreeSet<NodeId> {
     let primaries = snapshot.primaries.iter().map(|primary| &primary.id);
     primaries.chain(snapshot.replicas.iter().map(|replica| &replica.id)).cloned().collect()
 }

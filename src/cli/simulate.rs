@@ -1,0 +1,179 @@
+//! `ballast simulate`: what would policies do, over hours, on a model cluster? Touches no server.
+
+mod chart;
+mod page;
+mod text;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::outcome::{Exit, Outcome, refused};
+use super::proposal::source_of;
+use super::screen::Screen;
+use crate::model::{Plan, PolicyId, Snapshot};
+use crate::policy::{self, LoadedPolicy, Policy, PolicyFailure, PolicyHost};
+use crate::simulate::{Case, Player, Recording, Scenario, builtin, builtin_names, simulate};
+use crate::store::Store;
+
+/// Who plays, on what.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// An embedded policy or a file, with parameters if wanted: 'balance={"trigger":1.3}'; may be repeated. Without it, every
+    /// embedded policy
+    #[arg(long, value_name = "NAME|FILE[=JSON]")]
+    policy: Vec<String>,
+    /// A scenario's name or file, or all; may be repeated
+    #[arg(long, value_name = "NAME|FILE|all", required_unless_present = "history")]
+    scenario: Vec<String>,
+    /// A daemon's state directory: its recorded loads, from its first snapshot on
+    #[arg(long, value_name = "DIR")]
+    history: Option<PathBuf>,
+    /// Simulates so many hours instead of as many as the scenario says or were recorded
+    #[arg(long, value_name = "H")]
+    hours: Option<f64>,
+    /// What chance is decided by: the same seed gives the same result
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// Also writes a page with charts to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+/// A policy gets longer than in the daemon, which other work on this machine must not decide about: results repeat.
+const DEADLINE_MS: u64 = 20_000;
+
+pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
+    let report = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        let games = games(&args)?;
+        Ok((simulate(games, args.seed), args.html))
+    });
+    let (report, html) = report.await??;
+    if let Some(path) = html {
+        std::fs::write(&path, page::page(&report)).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    screen.show("Simulation", &report, || text::text(&report))?;
+    Ok(Exit::Ok)
+}
+
+/// Every case with policies of its own.
+fn games(args: &Args) -> anyhow::Result<Vec<(Case, Vec<Player>)>> {
+    if let Some(hours) = args.hours.filter(|hours| !(*hours > 0.0 && *hours <= 10_000.0)) {
+        return Err(refused(format!("--hours {hours} makes no sense"), "more than 0 and at most 10000 are accepted"));
+    }
+    let compiled = tempfile::tempdir().context("cannot keep compiled policies")?;
+    let settings = policy::Settings {
+        deadline_ms: DEADLINE_MS,
+        cache_dir: Some(compiled.path().join("compiled")),
+        ..policy::Settings::default()
+    };
+    let host = PolicyHost::new(settings)?;
+    let specs = match args.policy.as_slice() {
+        [] => policy::embedded_names().into_iter().map(str::to_owned).collect(),
+        given => given.to_vec(),
+    };
+    let contestants: Vec<Contestant> = specs.iter().map(|spec| Contestant::read(spec)).collect::<Result<_, _>>()?;
+    let games = cases(args)?.into_iter().map(|case| {
+        let mut players = vec![Player { label: "none".to_owned(), policy: None }];
+        for contestant in &contestants {
+            players.push(contestant.enter(&host, &case)?);
+        }
+        Ok((case, players))
+    });
+    games.collect()
+}
+
+fn cases(args: &Args) -> anyhow::Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for name in &args.scenario {
+        let named = if name == "all" { builtin_names() } else { vec![name.as_str()] };
+        for name in named {
+            let mut scenario = scenario(name)?;
+            if let Some(hours) = args.hours {
+                scenario.shorten(hours);
+            }
+            cases.push(Case::of(&scenario, args.seed));
+        }
+    }
+    if let Some(directory) = &args.history {
+        cases.push(recorded(directory, args)?);
+    }
+    Ok(cases)
+}
+
+fn scenario(name: &str) -> anyhow::Result<Scenario> {
+    if let Some(scenario) = builtin(name) {
+        return Ok(scenario?);
+    }
+    let path = Path::new(name);
+    if !path.is_file() {
+        let hint = format!("scenarios: {}; anything else is taken for a file", builtin_names().join(", "));
+        return Err(refused(format!("there is no scenario '{name}'"), hint));
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+    let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
+    Scenario::read(&stem, &text).map_err(|error| refused(error.to_string(), "docs/simulate.md shows every key"))
+}
+
+fn recorded(directory: &Path, args: &Args) -> anyhow::Result<Case> {
+    // Opening would make what is not there.
+    if !directory.is_dir() {
+        return Err(refused(
+            format!("there is no directory {}", directory.display()),
+            "give a daemon's state directory",
+        ));
+    }
+    let snapshots = Store::open(directory)?.snapshots()?;
+    let recording = Recording::of(snapshots).map_err(|error| {
+        refused(format!("{}: {error}", directory.display()), "run the daemon for a while, in any mode")
+    })?;
+    Ok(recording.case("history", args.hours, args.seed))
+}
+
+/// A policy as it was asked for.
+struct Contestant {
+    label: String,
+    source: policy::Source,
+    parameters: Option<String>,
+}
+
+impl Contestant {
+    /// `NAME|FILE[=JSON]`.
+    fn read(spec: &str) -> anyhow::Result<Self> {
+        let (name, parameters) = match spec.split_once("={") {
+            Some((name, json)) => (name, Some(format!("{{{json}"))),
+            None => (spec, None),
+        };
+        let source = source_of(name)?;
+        let stem = Path::new(name).file_stem().map_or_else(|| name.into(), |stem| stem.to_string_lossy());
+        let label = parameters.as_ref().map_or_else(|| stem.to_string(), |json| format!("{stem} {json}"));
+        Ok(Self { label, source, parameters })
+    }
+
+    /// A fresh one for a case, with the case's parameters unless others were given.
+    fn enter(&self, host: &PolicyHost, case: &Case) -> anyhow::Result<Player> {
+        let load = |parameters: &str| host.load(&self.source, parameters);
+        let mut policy = load(self.parameters.as_deref().unwrap_or("{}"))?;
+        if self.parameters.is_none()
+            && let Some(parameters) = case.parameters.get(&policy.id().name)
+        {
+            policy = load(parameters)?;
+        }
+        Ok(Player { label: self.label.clone(), policy: Some(Box::new(Tireless(policy))) })
+    }
+}
+
+/// A policy whose pauses after faults, which go by the clock on the wall, are over at once: simulated cycles come sooner.
+struct Tireless(LoadedPolicy);
+
+impl Policy for Tireless {
+    fn id(&self) -> &PolicyId {
+        self.0.id()
+    }
+
+    fn plan(&mut self, snapshot: &Arc<Snapshot>) -> Result<Plan, PolicyFailure> {
+        self.0.end_rest();
+        self.0.plan(snapshot)
+    }
+}
