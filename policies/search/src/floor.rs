@@ -227,10 +227,9 @@ impl Levels {
 
     /// Takes out what cannot be at the level of the rest, until the level stands.
     fn settle(&mut self, problem: &Problem, shares: &Shares, pool: &Pool, housed: &[(u16, u32)], mut level: Water) {
-        let first = self.giants.len();
         loop {
             let before = self.giants.len();
-            self.house_giants(problem, shares, pool, housed, before - first, &mut level);
+            self.house_giants(problem, shares, pool, housed, &mut level);
             if self.giants.len() == before {
                 break;
             }
@@ -275,17 +274,18 @@ impl Levels {
         }
     }
 
-    /// Gives each slot above the level a node to itself, as long as there are nodes; `known` of the pool's have one.
+    /// Gives each slot above the level a node to itself, as long as there are nodes.
     fn house_giants(
         &mut self,
         problem: &Problem,
         shares: &Shares,
         pool: &Pool,
         housed: &[(u16, u32)],
-        known: usize,
         level: &mut Water,
     ) {
-        let candidates = pool.sorted.iter().filter(|slot| problem.movable(usize::from(**slot))).skip(known);
+        let known: Vec<u16> = self.giants.iter().map(|(slot, _)| *slot).collect();
+        let candidates =
+            pool.sorted.iter().filter(|slot| problem.movable(usize::from(**slot)) && !known.contains(slot));
         for slot in candidates {
             let free = |node: &usize| self.fixed[*node].is_none();
             let elsewhere = housed.iter().find(|(giant, _)| giant == slot).map(|(_, node)| *node as usize).filter(free);
