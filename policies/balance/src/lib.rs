@@ -5,10 +5,12 @@
 //! It does not know servers or moves in progress beyond what the view says.
 
 use ballast_policy_kit::{Columns, Description, Failure, Policy, Proposal, View};
-use ballast_search::{Goals, Problem, Report, ResourceGoal, Solution, Stop, solve};
+use ballast_search::{Goals, Problem, Report, ResourceGoal, Solution, Stop, Veto, solve};
 use serde::{Deserialize, Serialize};
 
-/// What an operator may set. Every key has a default; unknown keys are refused.
+mod preset;
+
+/// What an operator may set, over a [`preset`]. Every key has a default; unknown keys are refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Parameters {
@@ -22,6 +24,12 @@ pub struct Parameters {
     pub use_empty: bool,
     /// Slots that must stay where they are.
     pub pinned: Vec<u16>,
+    /// Nodes that must not get a slot: pairs of a slot and a node's address.
+    pub vetoes: Vec<(u16, String)>,
+    /// Slots stay in the zone that they are in.
+    pub keep_zone: bool,
+    /// No zone is to carry more than this share of the load; 1 sets no bound.
+    pub zone_share_max: f64,
     /// A slot that moved stays for so many cycles: the daemon would refuse to move it sooner (`slot_cool_down`).
     pub rest_cycles: u64,
     /// At most so many moves in a plan.
@@ -43,6 +51,9 @@ impl Default for Parameters {
             resources: goals.resources,
             use_empty: goals.use_empty,
             pinned: goals.pinned,
+            vetoes: Vec::new(),
+            keep_zone: goals.keep_zone,
+            zone_share_max: goals.zone_share_max,
             // The daemon's cool-down of ten minutes, in its cycles of ten seconds.
             rest_cycles: 60,
             moves_max: 16384,
@@ -107,11 +118,16 @@ impl Policy for Balance {
         }
     }
 
+    fn expand(written: serde_json::Value) -> Result<serde_json::Value, String> {
+        preset::apply(written)
+    }
+
     fn check(parameters: &Parameters) -> Result<(), String> {
         // An empty view has no columns to contradict, so this judges the goals alone.
-        let pinned = parameters.pinned.iter().find(|slot| **slot > 16383);
-        if let Some(slot) = pinned {
-            return Err(format!("pinned: {slot} is not a slot: slots are 0 to 16383"));
+        let vetoed = parameters.vetoes.iter().map(|(slot, _)| ("vetoes", slot));
+        let mut named = parameters.pinned.iter().map(|slot| ("pinned", slot)).chain(vetoed);
+        if let Some((key, slot)) = named.find(|(_, slot)| **slot > 16383) {
+            return Err(format!("{key}: {slot} is not a slot: slots are 0 to 16383"));
         }
         let goals = Goals { pinned: Vec::new(), ..goals(parameters, false) };
         Problem::of(&View::default(), &goals).map(|_| ()).map_err(|error| error.to_string())
@@ -147,13 +163,21 @@ pub fn plan(view: &View, parameters: &Parameters, memory: &mut Memory) -> Result
         return Err(Failure::NotReady("rates need two looks at the counters".to_owned()));
     }
     memory.look(view, parameters.rest_cycles);
-    let goals = Goals { resting: memory.resting(view), ..goals(parameters, memory.converging) };
+    let vetoes = vetoes(view, parameters);
+    let goals = Goals { resting: memory.resting(view), vetoes, ..goals(parameters, memory.converging) };
     let problem = Problem::of(view, &goals).map_err(|error| Failure::BadParameters(error.to_string()))?;
     let Solution { moves, report } = solve(&problem, &goals);
     memory.converging = !moves.is_empty();
     memory.wanted = moves.iter().map(|step| (step.slot, step.target)).collect();
     let gauges = gauges(&report);
     Ok(Proposal { summary: summary(&report), moves, gauges })
+}
+
+/// The vetoes by index; those of nodes that are not there bind nobody.
+fn vetoes(view: &View, parameters: &Parameters) -> Vec<Veto> {
+    let node = |address: &String| (0..).zip(&view.nodes).find(|(_, node)| node.address == *address);
+    let read = |(slot, address): &(u16, String)| Some(Veto { slot: *slot, node: node(address)?.0 });
+    parameters.vetoes.iter().filter_map(read).collect()
 }
 
 /// The goals that these parameters mean; a plan that was begun goes on from half-way between target and trigger.
@@ -174,6 +198,8 @@ fn goals(parameters: &Parameters, converging: bool) -> Goals {
         moves_max: parameters.moves_max,
         bytes_max: parameters.bytes_max,
         pinned: parameters.pinned.clone(),
+        keep_zone: parameters.keep_zone,
+        zone_share_max: parameters.zone_share_max,
         sigmas: parameters.sigmas,
         variance_factor: parameters.variance_factor,
         ..Goals::default()

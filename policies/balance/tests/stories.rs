@@ -163,7 +163,35 @@ fn the_schema_names_every_parameter() {
     let schema: serde_json::Value = serde_json::from_str(&Balance::describe().parameters_schema).expect("JSON");
     let written = serde_json::to_value(Parameters::default()).expect("JSON");
     let keys = |value: &serde_json::Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
-    assert_eq!(keys(&schema["properties"]), keys(&written));
+    let mut named = keys(&schema["properties"]);
+    named.retain(|name| name != "preset");
+    assert_eq!(named, keys(&written));
+}
+
+#[test]
+fn a_preset_is_where_parameters_start_from() {
+    let schema: serde_json::Value = serde_json::from_str(&Balance::describe().parameters_schema).expect("JSON");
+    for preset in schema["properties"]["preset"]["enum"].as_array().expect("a list") {
+        parse_parameters::<Balance>(&serde_json::json!({ "preset": preset }).to_string())
+            .expect("every preset is sound");
+    }
+    let parsed = |text: &str| parse_parameters::<Balance>(text).expect(text);
+    assert_eq!(parsed(r#"{"preset": "cpu-first"}"#), Parameters::default());
+    assert_eq!(parsed(r#"{"preset": "memory-first"}"#).resources[0].name, "memory");
+    let calm = parsed(r#"{"preset": "calm", "target": 1.2}"#);
+    assert_eq!((calm.trigger, calm.target), (Some(1.3), Some(1.2)), "what is written counts more");
+    let error = parse_parameters::<Balance>(r#"{"preset": "fast"}"#).expect_err("there is none");
+    assert!(error.contains("fast") && error.contains("memory-first"), "{error}");
+}
+
+#[test]
+fn a_veto_names_a_node_by_its_address() {
+    let mut hot = cluster(3);
+    hot.owners = (0..SLOTS).map(|slot| if slot < 9000 { 0 } else { 1 + (slot % 2) as u32 }).collect();
+    let vetoes = (0..16384).map(|slot| (slot, "n1:7000".to_owned())).collect();
+    let parameters = Parameters { vetoes, ..Parameters::default() };
+    let proposal = plan(&hot, &parameters, &mut Memory::default()).expect("a plan");
+    assert!(!proposal.moves.is_empty() && proposal.moves.iter().all(|step| step.target != 1), "{}", proposal.summary);
 }
 
 #[test]

@@ -24,6 +24,14 @@ pub trait Policy {
     /// Who the policy is; the same every time.
     fn describe() -> Description;
 
+    /// Makes full parameters of what a person wrote, where keys stand for others: the name of a preset.
+    ///
+    /// # Errors
+    /// For people: which parameter, and what is accepted.
+    fn expand(written: serde_json::Value) -> Result<serde_json::Value, String> {
+        Ok(written)
+    }
+
     /// Refuses parameters that are well-formed but make no sense.
     ///
     /// # Errors
@@ -95,7 +103,8 @@ pub struct Description {
 /// For people: which parameter, and what is accepted.
 pub fn parse_parameters<P: Policy>(text: &str) -> Result<P::Parameters, String> {
     let text = if text.trim().is_empty() { "{}" } else { text };
-    let parameters = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let written = P::expand(serde_json::from_str(text).map_err(|error| error.to_string())?)?;
+    let parameters = serde_json::from_value(written).map_err(|error| error.to_string())?;
     P::check(&parameters)?;
     Ok(parameters)
 }
