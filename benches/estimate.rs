@@ -2,7 +2,8 @@
 //! `CLUSTER SLOT-STATS`, under a Zipf load on keys of log-normal sizes.
 //!
 //! `cargo bench --bench estimate`. *Misplaced* is the share of the total that the estimate puts on wrong slots: half of
-//! the sum of all differences. Beside it the same for the naive estimate, which goes by keys alone.
+//! the sum of all differences. Beside it the same for the naive estimate, which goes by keys alone. *Rank* is Spearman's correlation
+//! of the slots' order with the true one; *node* is how far off the worst node's sum is, as a part of it.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -16,7 +17,7 @@ use ballast::cluster::live::{Access, LiveCluster};
 use ballast::cluster::{Cluster, Command, Lane, LinkError, Reply};
 use ballast::collector::{Collector, Marks, Settings};
 use ballast::lab::{Kind, LocalCluster, ServerSettings};
-use ballast::model::{Address, SlotId, Snapshot, resource};
+use ballast::model::{Address, MetricSource, SlotId, Snapshot, resource};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rand::rngs::StdRng;
@@ -54,16 +55,21 @@ impl Cluster for Blind {
 
 #[tokio::main]
 async fn main() {
-    println!("{:<14} {:<10} {:>10} {:>10} {:>11}", "uses known by", "column", "misplaced", "naive", "confidence");
-    for policy in ["noeviction", "allkeys-lfu"] {
-        measure(policy).await;
+    println!(
+        "{:<12} {:<14} {:<10} {:>10} {:>10} {:>6} {:>6} {:>11}",
+        "server", "uses known by", "column", "misplaced", "naive", "rank", "node", "confidence"
+    );
+    for kind in [Kind::Valkey91, Kind::Redis86] {
+        for policy in ["noeviction", "allkeys-lfu"] {
+            measure(kind, policy).await;
+        }
     }
 }
 
-async fn measure(policy: &str) {
+async fn measure(kind: Kind, policy: &str) {
     let more = vec![vec!["maxmemory-policy".to_owned(), policy.to_owned()]];
     let settings = ServerSettings { more, ..ServerSettings::default() };
-    let cluster = LocalCluster::of(Kind::Redis86).unwrap().settings(settings).start().await.unwrap();
+    let cluster = LocalCluster::of(kind).unwrap().settings(settings).start().await.unwrap();
     let mut random = StdRng::seed_from_u64(7);
     let sets = (0..KEYS).map(|key| Command::new("SET").arg(key).bytes(vec![b'x'; size(&mut random)]));
     say(&cluster, sets.collect()).await;
@@ -82,11 +88,48 @@ async fn measure(policy: &str) {
     let counted = counting.collect(&seeds, &Marks::default()).await.unwrap();
     let guessed = guessing.collect(&seeds, &Marks::default()).await.unwrap();
     for name in [resource::BYTES, resource::CPU_USEC, resource::NET_OUT] {
-        let misplaced = misplaced(&shares(&counted, name), &shares(&guessed, name));
-        let naive = self::misplaced(&shares(&counted, name), &shares(&guessed, resource::KEYS));
-        let metric = guessed.metrics.iter().find(|metric| metric.name == format!("slot/{name}")).unwrap();
-        println!("{policy:<14} {name:<10} {misplaced:>10.2} {naive:>10.2} {:>11.2}", metric.confidence);
+        let metric =
+            |seen: &Snapshot| seen.metrics.iter().find(|metric| metric.name == format!("slot/{name}")).cloned();
+        let (known, estimated) = (metric(&counted).unwrap(), metric(&guessed).unwrap());
+        if known.source == MetricSource::Estimated {
+            continue;
+        }
+        let (truth, guess) = (shares(&counted, name), shares(&guessed, name));
+        println!(
+            "{:<12} {policy:<14} {name:<10} {:>10.2} {:>10.2} {:>6.2} {:>6.2} {:>11.2}",
+            format!("{kind:?}"),
+            misplaced(&truth, &guess),
+            misplaced(&truth, &shares(&guessed, resource::KEYS)),
+            rank_correlation(&truth, &guess),
+            node_error(&counted, &truth, &guess),
+            estimated.confidence
+        );
     }
+}
+
+/// Spearman's: Pearson's correlation of the ranks. Slots of the same value are in any order.
+fn rank_correlation(truth: &[f64], guess: &[f64]) -> f64 {
+    let ranks = |values: &[f64]| {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|one, other| values[*one].total_cmp(&values[*other]));
+        let mut ranks = vec![0.0; values.len()];
+        order.iter().enumerate().for_each(|(rank, slot)| ranks[*slot] = rank as f64);
+        ranks
+    };
+    let (truth, guess) = (ranks(truth), ranks(guess));
+    let mean = (truth.len() as f64 - 1.0) / 2.0;
+    let spread: f64 = truth.iter().map(|rank| (rank - mean).powi(2)).sum();
+    truth.iter().zip(&guess).map(|(one, other)| (one - mean) * (other - mean)).sum::<f64>() / spread
+}
+
+/// The largest difference between the true share of a node and the estimated one, as a part of the true one.
+fn node_error(snapshot: &Snapshot, truth: &[f64], guess: &[f64]) -> f64 {
+    let sums = |values: &[f64]| {
+        let mut sums = vec![0.0; snapshot.primaries.len()];
+        values.iter().zip(snapshot.owners.as_slice()).for_each(|(value, owner)| sums[*owner as usize] += value);
+        sums
+    };
+    sums(truth).iter().zip(sums(guess)).map(|(truth, guess)| (guess / truth - 1.0).abs()).fold(0.0, f64::max)
 }
 
 /// Log-normal, median 200 bytes.
