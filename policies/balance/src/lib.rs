@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 mod preset;
 
-/// What an operator may set, over a [`preset`]. Every key has a default; unknown keys are refused.
+/// What an operator may set, over a preset. Every key has a default; unknown keys are refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Parameters {
