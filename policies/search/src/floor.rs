@@ -133,9 +133,9 @@ struct Pool {
 
 impl Pool {
     fn all(problem: &Problem, shares: &Shares) -> Vec<Self> {
-        let zone = |slot: &u16| problem.zone_to_keep(usize::from(*slot));
+        let zone = problem.zones_to_keep();
         // A slot whose zone is gone may go to any: then no zone's load is known.
-        if !problem.keep_zone || shares.sorted.iter().any(|slot| zone(slot).is_none()) {
+        if shares.sorted.iter().any(|slot| zone[usize::from(*slot)].is_none()) {
             return vec![Self::of(problem, shares, None)];
         }
         let mut zones: Vec<u32> = counted(problem).into_iter().map(|node| problem.zones[node]).collect();
@@ -284,12 +284,15 @@ impl Levels {
         level: &mut Water,
     ) {
         let known: Vec<u16> = self.giants.iter().map(|(slot, _)| *slot).collect();
+        let mut houses = vec![false; problem.nodes.len()];
+        housed.iter().for_each(|(_, node)| houses[*node as usize] = true);
         let candidates =
             pool.sorted.iter().filter(|slot| problem.movable(usize::from(**slot)) && !known.contains(slot));
         for slot in candidates {
             let free = |node: &usize| self.fixed[*node].is_none();
             let elsewhere = housed.iter().find(|(giant, _)| giant == slot).map(|(_, node)| *node as usize).filter(free);
-            let Some(node) = elsewhere.or_else(|| self.best_node(problem, shares, pool, *slot)) else { break };
+            let best = || self.best_node(problem, shares, pool, &houses, *slot);
+            let Some(node) = elsewhere.or_else(best) else { break };
             let height = shares.load[usize::from(*slot)] / shares.capacity[node];
             if height <= level.height() * (1.0 + EPSILON) {
                 break;
@@ -305,15 +308,18 @@ impl Levels {
         level.room -= shares.capacity[node];
     }
 
-    /// Where a giant is best: where it is, unless another free node has distinctly more room.
-    fn best_node(&self, problem: &Problem, shares: &Shares, pool: &Pool, slot: u16) -> Option<usize> {
+    /// Where a giant is best: where it is, unless another free node has distinctly more room; of several, one that `houses` no
+    /// giant of another resource.
+    fn best_node(&self, problem: &Problem, shares: &Shares, pool: &Pool, houses: &[bool], slot: u16) -> Option<usize> {
         let room = |node: usize| shares.capacity[node];
         let free = |node: &usize| self.fixed[*node].is_none() && problem.nodes[*node].counts();
         let receiving = pool.nodes.iter().copied().filter(|node| free(node) && problem.nodes[*node].receives());
-        let best = receiving.reduce(|best, node| {
-            let emptier = shares.current[node] < shares.current[best];
-            if room(node) > room(best) || (room(node) >= room(best) && emptier) { node } else { best }
-        });
+        let worse = |one: usize, other: usize| {
+            (room(one).total_cmp(&room(other)))
+                .then(houses[other].cmp(&houses[one]))
+                .then(shares.current[other].total_cmp(&shares.current[one]))
+        };
+        let best = receiving.reduce(|best, node| if worse(best, node).is_lt() { node } else { best });
         let home = problem.owners[usize::from(slot)] as usize;
         let stays = free(&home) && best.is_none_or(|best| room(home) * 1.05 >= room(best));
         if stays { Some(home) } else { best }

@@ -15,15 +15,56 @@ impl State<'_> {
                 continue;
             }
             let drained = self.problem.nodes[owner].duty == Duty::Draining;
-            let wanted = owner != node && (self.triggered[d] || drained) && self.allowed(slot, node);
-            if wanted && self.bears_giant(node, d, slot) {
-                self.shift(slot, node, Why::Giant);
+            if owner != node && (self.triggered[d] || drained) {
+                let suits = self.allowed(slot, node) && self.bears_giant(node, d, slot);
+                if let Some(house) = Some(node).filter(|_| suits).or_else(|| self.other_house(d, slot)) {
+                    self.shift(slot, house, Why::Giant);
+                }
+                self.relevel(d, slot, node);
             }
             self.locked[usize::from(slot)] = !drained || self.owner[usize::from(slot)] as usize != owner;
         }
         for node in 0..self.height.len() {
             self.allow_kept(node);
         }
+    }
+
+    /// The largest node that can take a giant, where the one that was thought of cannot, and of those the one that is least
+    /// above its limits with it; none where the giant is no worse off at home.
+    fn other_house(&mut self, d: usize, slot: u16) -> Option<usize> {
+        self.work += self.height.len() as u64;
+        let home = self.owner[usize::from(slot)] as usize;
+        let mut best: Option<(f64, f64, usize)> = None;
+        for node in 0..self.height.len() {
+            let free = self.levels[d].fixed[node].is_none() && self.allowed(slot, node);
+            if !free || !self.bears_giant(node, d, slot) {
+                continue;
+            }
+            let (room, potential) = (self.room[node][d], self.potential_at(node, &self.with(node, slot)));
+            if best.is_none_or(|(largest, least, _)| room > largest || (room >= largest && potential < least)) {
+                best = Some((room, potential, node));
+            }
+        }
+        let larger = |room: f64| room > self.room[home][d] || !self.problem.nodes[home].counts();
+        best.filter(|(room, ..)| larger(*room) || self.levels[d].fixed[home].is_some()).map(|(.., node)| node)
+    }
+
+    /// Where the giant `slot` did not come to `node`, the level that was meant for that is that of the node where it is.
+    fn relevel(&mut self, d: usize, slot: u16, node: usize) {
+        let house = self.owner[usize::from(slot)] as usize;
+        if house == node || !self.problem.nodes[house].counts() || self.levels[d].fixed[house].is_some() {
+            return;
+        }
+        let levels = &mut self.levels[d];
+        levels.fixed[node] = None;
+        levels.fixed[house] = Some(self.load[usize::from(slot)][d] / self.room[house][d]);
+        levels
+            .giants
+            .iter_mut()
+            .filter(|(giant, _)| *giant == slot)
+            .for_each(|(_, at)| *at = u32::try_from(house).unwrap_or(u32::MAX));
+        self.limit_to_level(node, d);
+        self.limit_to_level(house, d);
     }
 
     /// Gives slots that are too large for the node that they are on, though not for every node, to a larger one, which then

@@ -43,6 +43,6 @@ pub use goals::{Goals, ResourceGoal, Veto};
 pub use measure::{Assessment, imbalance};
 pub use problem::{Duty, MAX_RESOURCES, Node, Problem, ProblemError, Resource};
 pub use report::{Giant, Report, ResourceReport, Solution, Stop};
-pub use search::solve;
+pub use search::{excess, solve};
 pub use view::{Move, NO_OWNER, View, ViewNode};
 pub use wire::solve_json;

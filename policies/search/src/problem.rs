@@ -147,11 +147,16 @@ impl Problem {
         Ok(Self { nodes, owners, resources, bytes, pinned, zones, zone_names, keep_zone: goals.keep_zone })
     }
 
-    /// The zone that a slot may not leave; none where slots may go anywhere, or nobody in its zone takes slots.
-    pub(crate) fn zone_to_keep(&self, slot: usize) -> Option<u32> {
-        let zone = *self.zones.get(self.owners[slot] as usize).filter(|_| self.keep_zone)?;
-        let takes = |node: usize| self.zones[node] == zone && self.nodes[node].receives();
-        (0..self.nodes.len()).any(takes).then_some(zone)
+    /// By slot, the zone that it may not leave; none where slots may go anywhere, or nobody in its zone takes slots.
+    pub(crate) fn zones_to_keep(&self) -> Vec<Option<u32>> {
+        if !self.keep_zone {
+            return vec![None; self.owners.len()];
+        }
+        let mut takes = vec![false; self.zone_names.len()];
+        let receiving = self.zones.iter().zip(&self.nodes).filter(|(_, node)| node.receives());
+        receiving.for_each(|(zone, _)| takes[*zone as usize] = true);
+        let kept = |owner: &u32| self.zones.get(*owner as usize).copied().filter(|zone| takes[*zone as usize]);
+        self.owners.iter().map(kept).collect()
     }
 
     /// The resources that count, most important first.

@@ -88,10 +88,9 @@ impl State<'_> {
         if self.give(node, &scored[few..]) {
             return true;
         }
-        scored.truncate(DESPERATE_MAX);
-        let desperate: Vec<u16> = scored.iter().map(|(_, _, slot)| *slot).collect();
+        let best: Vec<u16> = scored.iter().map(|(_, _, slot)| *slot).collect();
         let others = self.roomiest(node);
-        self.overshoot(node, &desperate, &others) || self.exchange(node, &desperate, &others)
+        self.overshoot(node, &best[..best.len().min(DESPERATE_MAX)], &others) || self.exchange(node, &best, &others)
     }
 
     /// Moves what still relieves `node` to where there is most room, until it needs no more relief, or so much less that
@@ -121,13 +120,17 @@ impl State<'_> {
     fn candidates(&mut self, node: usize) -> Vec<Scored> {
         let free: Vec<u16> = self.slots[node].iter().copied().filter(|slot| !self.locked[usize::from(*slot)]).collect();
         self.work += 4 * free.len() as u64;
-        let items: Vec<Item> = (free.iter().map(|slot| usize::from(*slot)))
-            .map(|slot| Item { load: self.load[slot], cost: self.cost[slot] + dot(&self.scarcity, &self.load[slot]) })
-            .collect();
-        let mut excess = [0.0; MAX_RESOURCES];
+        let (mut excess, mut scarcity) = ([0.0; MAX_RESOURCES], self.scarcity);
         for d in 0..self.dimensions() {
             excess[d] = (self.height[node][d] - self.aim[node][d]).max(0.0) * self.room[node][d];
+            // Whatever goes, that much room is taken.
+            if excess[d] > EPSILON {
+                scarcity[d] = 0.0;
+            }
         }
+        let items: Vec<Item> = (free.iter().map(|slot| usize::from(*slot)))
+            .map(|slot| Item { load: self.load[slot], cost: self.cost[slot] + dot(&scarcity, &self.load[slot]) })
+            .collect();
         let (prices, _) = Covering { items: &items, excess }.climb(&self.prices[node]);
         self.prices[node] = prices;
         let mut scored: Vec<Scored> = Vec::with_capacity(free.len());

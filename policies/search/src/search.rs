@@ -74,6 +74,13 @@ pub fn solve(problem: &Problem, goals: &Goals) -> Solution {
     Solution { moves, report: figures }
 }
 
+/// How far the node that is furthest above what it can be brought to is above it with slots placed as in `owners`, as a factor:
+/// what [`Report::excess_before`] and [`Report::excess_after`] say of a plan, for any placement.
+#[must_use]
+pub fn excess(problem: &Problem, goals: &Goals, owners: &[u32]) -> f64 {
+    State::new(problem, goals).excess(owners)
+}
+
 fn report(state: &State, resource: &Resource, after: &[u32]) -> ResourceReport {
     let problem = state.problem;
     let known = state.goals.iter().position(|goal| goal.name == resource.goal.name).filter(|_| resource.active);

@@ -95,7 +95,7 @@ impl<'a> State<'a> {
             goals: active.iter().map(|resource| &resource.goal).collect(),
             levels: Vec::new(),
             together: 1.0,
-            zone: (0..count).map(|slot| problem.zone_to_keep(slot)).collect(),
+            zone: problem.zones_to_keep(),
             weight: [0.0; MAX_RESOURCES],
             triggered: [false; MAX_RESOURCES],
             load: vec![[0.0; MAX_RESOURCES]; count],
@@ -200,7 +200,7 @@ impl<'a> State<'a> {
 
     /// Finds out whether the resource is above its trigger, which nodes starve, and how high each node may become.
     fn set_limits(&mut self, d: usize, noise: &[f64], hungry: &mut [bool]) {
-        let (trigger, target) = (self.goals[d].trigger, self.goals[d].target);
+        let trigger = self.goals[d].trigger;
         let levels = &self.levels[d];
         let mut highest: f64 = 0.0;
         for (index, node) in self.problem.nodes.iter().enumerate() {
@@ -220,22 +220,28 @@ impl<'a> State<'a> {
             hungry[index] &= levels.fixed[index].is_none() && short;
         }
         self.peak[d] = highest;
-        for (index, node) in self.problem.nodes.iter().enumerate() {
-            if !node.counts() || node.duty == Duty::Frozen {
-                continue;
-            }
-            let level = self.level(index, d);
-            // Beside a giant there is room for others as a part of it: they add no more to it than elsewhere to the rest.
-            let aim = target * level;
-            // The level of the rest may be above any maximum that there is or has to be: a plan may not go there.
-            let aim = aim.min(highest.max(target * self.levels[d].least().0.max(self.together)));
-            // A resource that is even enough only has to stay so: evening it further would cost moves.
-            let limit = if self.triggered[d] { aim } else { aim.max(highest) };
-            let limit = limit.min(self.ceiling[index][d]);
-            let slack = (limit - level).max(0.0) * SLACK;
-            self.limit[index][d] = limit;
-            self.aim[index][d] = if self.height[index][d] > limit { limit - slack } else { limit };
+        for node in 0..self.height.len() {
+            self.limit_to_level(node, d);
         }
+    }
+
+    /// How high a plan may bring `node` in resource `d`, by the level that it can be brought to.
+    pub(crate) fn limit_to_level(&mut self, node: usize, d: usize) {
+        let duty = self.problem.nodes[node].duty;
+        if matches!(duty, Duty::Draining | Duty::Frozen) {
+            return;
+        }
+        let (level, target, highest) = (self.level(node, d), self.goals[d].target, self.peak[d]);
+        // Beside a giant there is room for others as a part of it: they add no more to it than elsewhere to the rest.
+        let aim = target * level;
+        // The level of the rest may be above any maximum that there is or has to be: a plan may not go there.
+        let aim = aim.min(highest.max(target * self.levels[d].least().0.max(self.together)));
+        // A resource that is even enough only has to stay so: evening it further would cost moves.
+        let limit = if self.triggered[d] { aim } else { aim.max(highest) };
+        let limit = limit.min(self.ceiling[node][d]);
+        let slack = (limit - level).max(0.0) * SLACK;
+        self.limit[node][d] = limit;
+        self.aim[node][d] = if self.height[node][d] > limit { limit - slack } else { limit };
     }
 }
 
