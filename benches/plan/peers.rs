@@ -1,25 +1,21 @@
 //! What others do: the greedy of most rebalancers, and even slot counts.
 
-use ballast_search::{Problem, floor};
+use ballast_search::{Goals, Problem, excess, floor};
 
-/// What a peer reaches for the first resource, and what it moves.
+/// What a peer reaches, judged as our plans are, and what it moves.
 pub(crate) struct Outcome {
     pub(crate) excess: f64,
     pub(crate) bytes: f64,
 }
 
-fn outcome(problem: &Problem, owners: &[u32]) -> Outcome {
-    let resource = &problem.resources[0];
+fn outcome(problem: &Problem, goals: &Goals, owners: &[u32]) -> Outcome {
     let moved = (0..owners.len()).filter(|slot| owners[*slot] != problem.owners[*slot]);
-    Outcome {
-        excess: problem.imbalance_of(resource, owners) / floor(problem, resource).0,
-        bytes: moved.map(|slot| problem.bytes[slot]).sum(),
-    }
+    Outcome { excess: excess(problem, goals, owners), bytes: moved.map(|slot| problem.bytes[slot]).sum() }
 }
 
 /// From the hottest to the coldest node by the first resource, each time the largest slot that makes neither change places,
 /// until `target` times the floor is reached or nothing fits. Draining nodes are the hottest for as long as they have anything.
-pub(crate) fn greedy(problem: &Problem, target: f64) -> Outcome {
+pub(crate) fn greedy(problem: &Problem, goals: &Goals, target: f64) -> Outcome {
     let resource = &problem.resources[0];
     let limit = target * floor(problem, resource).0;
     let mean = problem.mean_utilisation(resource);
@@ -54,11 +50,11 @@ pub(crate) fn greedy(problem: &Problem, target: f64) -> Outcome {
         loads[coldest] += resource.loads[slot];
         owners[slot] = u32::try_from(coldest).unwrap();
     }
-    outcome(problem, &owners)
+    outcome(problem, goals, &owners)
 }
 
 /// As many slots for each node as its weight asks for, the lowest ones first, as `redis-cli --cluster rebalance` has it.
-pub(crate) fn even_counts(problem: &Problem) -> Outcome {
+pub(crate) fn even_counts(problem: &Problem, goals: &Goals) -> Outcome {
     let capacity = |node: usize| if problem.nodes[node].counts() { problem.resources[0].capacity[node] } else { 0.0 };
     let total: f64 = (0..problem.nodes.len()).map(capacity).sum();
     let mut owners = problem.owners.clone();
@@ -76,5 +72,5 @@ pub(crate) fn even_counts(problem: &Problem) -> Outcome {
             *owner = u32::try_from(target).unwrap();
         }
     }
-    outcome(problem, &owners)
+    outcome(problem, goals, &owners)
 }

@@ -47,8 +47,22 @@ impl Choice {
             parameters.clone_from(given);
         }
         let host = PolicyHost::new(config.policy.settings.clone())?;
-        host.load(&source, &parameters).with_context(|| format!("policy {source} cannot be used"))
+        let cannot = || format!("policy {source} cannot be used");
+        let mut policy = host.load(&source, &parameters).with_context(cannot)?;
+        if let Some(impatient) = impatient(&policy.description().parameters_schema, &parameters) {
+            policy.configure(&impatient).with_context(cannot)?;
+        }
+        Ok(policy)
     }
+}
+
+/// `parameters` with `patience` 0, where `schema` knows that key and nobody set it: who gives a command has waited long enough.
+fn impatient(schema: &str, parameters: &str) -> Option<String> {
+    let schema: serde_json::Value = serde_json::from_str(schema).ok()?;
+    let mut parameters: serde_json::Map<String, serde_json::Value> = serde_json::from_str(parameters).ok()?;
+    let waits = schema["properties"].get("patience").is_some() && !parameters.contains_key("patience");
+    parameters.insert("patience".to_owned(), 0.into());
+    waits.then(|| serde_json::Value::from(parameters).to_string())
 }
 
 /// The policy that a person names: an embedded one, or a file.
@@ -315,6 +329,15 @@ mod tests {
         let policy = PolicyId { name: "test".into(), version: "1".into(), digest: "ab".repeat(32) };
         let plan = Plan { policy, generation: 1, moves: moves.collect(), summary: "warm".into(), gauges: Vec::new() };
         Proposal::review(plan, Arc::new(snapshot), &Limits::default().for_one_shot())
+    }
+
+    #[test]
+    fn a_command_waits_for_nothing_unless_told_to() {
+        let schema = r#"{"properties": {"patience": {"type": "number"}}}"#;
+        assert_eq!(impatient(schema, r#"{"trigger": 1.3}"#).expect("set"), r#"{"patience":0,"trigger":1.3}"#);
+        assert_eq!(impatient(schema, r#"{"patience": 2}"#), None, "somebody set it");
+        assert_eq!(impatient(r#"{"properties": {}}"#, "{}"), None, "it does not know the key");
+        assert_eq!(impatient("", "{}"), None, "it tells no schema");
     }
 
     #[test]

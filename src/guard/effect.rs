@@ -89,6 +89,7 @@ fn view(snapshot: &Snapshot) -> View {
     });
     View {
         generation: snapshot.generation,
+        taken_at_ms: snapshot.taken_at_ms,
         window_s: snapshot.window_s,
         nodes: snapshot.primaries.iter().map(node).collect(),
         owners: snapshot.owners.as_slice().into(),
@@ -99,5 +100,6 @@ fn view(snapshot: &Snapshot) -> View {
             .map(|(name, column)| (name.clone(), column.0.as_slice().into()))
             .collect(),
         in_flight: in_flight.collect(),
+        ..View::default()
     }
 }

@@ -1,9 +1,10 @@
 //! A snapshot as policies see it: frozen, and lowered at most once however often it is asked for.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use super::bindings::ballast::policy::types;
-use crate::model::{Column, MetricSource, Snapshot};
+use crate::model::{Column, MetricInfo, MetricSource, Snapshot};
 
 /// One frozen view of the cluster.
 pub(super) struct View {
@@ -88,11 +89,13 @@ impl View {
             let node_columns = self.snapshot.node_columns.iter();
             Arc::new(ballast_search::View {
                 generation: self.snapshot.generation,
+                taken_at_ms: self.snapshot.taken_at_ms,
                 window_s: self.snapshot.window_s,
                 nodes: self.nodes().iter().map(node).collect(),
                 owners: self.owners(),
                 slot_columns: slot_columns.filter_map(|name| Some((name.clone(), self.slot_metric(name)?))).collect(),
                 node_columns: node_columns.map(|(name, column)| (name.clone(), column.0.as_slice().into())).collect(),
+                confidence: confidence(&self.snapshot.metrics),
                 in_flight: self.in_flight().into_iter().map(begun).collect(),
             })
         }))
@@ -109,6 +112,12 @@ impl View {
         };
         self.snapshot.in_flight.iter().filter_map(lower).collect()
     }
+}
+
+/// How far to trust slot columns that were not counted.
+fn confidence(metrics: &[MetricInfo]) -> BTreeMap<String, f64> {
+    let of_slots = |metric: &MetricInfo| Some((metric.name.strip_prefix("slot/")?.to_owned(), metric.confidence));
+    metrics.iter().filter(|metric| metric.confidence < 1.0).filter_map(of_slots).collect()
 }
 
 /// The snapshot in the words of the planning library, as the `search` import gives it.

@@ -68,12 +68,11 @@ fn view(world: &World) -> View {
     ];
     let named = |(name, column): (&str, Arc<[f64]>)| (name.to_owned(), column);
     View {
-        generation: 0,
         window_s: 1,
         nodes: world.nodes.iter().map(node).collect(),
         owners: world.owners.as_slice().into(),
         slot_columns: slot_columns.into_iter().map(named).collect::<BTreeMap<_, _>>(),
         node_columns: node_columns.into_iter().map(named).collect::<BTreeMap<_, _>>(),
-        in_flight: Vec::new(),
+        ..View::default()
     }
 }

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 mod preset;
 
+/// Views further apart than this say nothing about what was between them.
+const GAP_MAX_S: f64 = 600.0;
+
 /// What an operator may set, over a preset. Every key has a default; unknown keys are refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
@@ -30,6 +33,9 @@ pub struct Parameters {
     pub keep_zone: bool,
     /// No zone is to carry more than this share of the load; 1 sets no bound.
     pub zone_share_max: f64,
+    /// A plan for cpu alone waits until the imbalance has cost clients so many times the seconds that its moves cost servers;
+    /// 0 waits for nothing.
+    pub patience: f64,
     /// A slot that moved stays for so many cycles: the daemon would refuse to move it sooner (`slot_cool_down`).
     pub rest_cycles: u64,
     /// At most so many moves in a plan.
@@ -54,6 +60,8 @@ impl Default for Parameters {
             vetoes: Vec::new(),
             keep_zone: goals.keep_zone,
             zone_share_max: goals.zone_share_max,
+            // What is paid then is at most twice what the better choice would have cost, whatever comes.
+            patience: 1.0,
             // The daemon's cool-down of ten minutes, in its cycles of ten seconds.
             rest_cycles: 60,
             moves_max: 16384,
@@ -65,12 +73,16 @@ impl Default for Parameters {
 }
 
 /// What `balance` remembers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Memory {
     /// A plan was begun and the target is not reached: go on below the trigger, so that a plan that was cut in
     /// slices does not end just under it.
     pub converging: bool,
+    /// Seconds that clients have waited because of an imbalance that no plan was made for yet.
+    pub lost_s: f64,
+    /// When that was last added to: Unix time in milliseconds.
+    pub lost_until_ms: u64,
     /// What the last plan wanted: slot and target. Which of it was done, the next view shows.
     pub wanted: Vec<(u16, u32)>,
     /// Slots that moved, each with the generation of the view that showed it.
@@ -84,6 +96,22 @@ impl Memory {
         self.moved.extend(done.map(|(slot, _)| (slot, view.generation)));
         // A daemon that starts anew counts from the beginning: what is from the future is from its past life.
         self.moved.retain(|(_, at)| *at <= view.generation && view.generation - *at < rest_cycles);
+    }
+
+    /// How many seconds `report`'s plan should still wait, going by what the imbalance has cost so far; 0 when it should be made.
+    fn wait_s(&mut self, report: &Report, patience: f64, view: &View) -> f64 {
+        let since_s = view.taken_at_ms.saturating_sub(self.lost_until_ms) as f64 / 1e3;
+        let goes_on = self.lost_until_ms > 0 && since_s <= GAP_MAX_S;
+        // Seen for the first time, it has lasted for as long as rates were measured.
+        let (lost_s, since_s) = if goes_on { (self.lost_s, since_s) } else { (0.0, f64::from(view.window_s)) };
+        let lost_s = lost_s + report.spared.max(0.0) * since_s;
+        let missing_s = patience * report.effort - lost_s;
+        if report.moves == 0 || report.pressing || self.converging || missing_s <= 0.0 {
+            (self.lost_s, self.lost_until_ms) = (0.0, 0);
+            return 0.0;
+        }
+        (self.lost_s, self.lost_until_ms) = (lost_s, view.taken_at_ms);
+        missing_s / report.spared.max(f64::MIN_POSITIVE)
     }
 
     /// The slots to leave alone; none of a node that is drained, for those must go.
@@ -129,6 +157,9 @@ impl Policy for Balance {
         if let Some((key, slot)) = named.find(|(_, slot)| **slot > 16383) {
             return Err(format!("{key}: {slot} is not a slot: slots are 0 to 16383"));
         }
+        if !(parameters.patience >= 0.0 && parameters.patience.is_finite()) {
+            return Err(format!("patience: {} is no number from 0 up", parameters.patience));
+        }
         let goals = Goals { pinned: Vec::new(), ..goals(parameters, false) };
         Problem::of(&View::default(), &goals).map(|_| ()).map_err(|error| error.to_string())
     }
@@ -167,10 +198,15 @@ pub fn plan(view: &View, parameters: &Parameters, memory: &mut Memory) -> Result
     let goals = Goals { resting: memory.resting(view), vetoes, ..goals(parameters, memory.converging) };
     let problem = Problem::of(view, &goals).map_err(|error| Failure::BadParameters(error.to_string()))?;
     let Solution { moves, report } = solve(&problem, &goals);
+    let wait_s = memory.wait_s(&report, parameters.patience, view);
+    if wait_s > 0.0 {
+        memory.wanted.clear();
+        return Ok(Proposal { summary: summary(&report, wait_s), moves: Vec::new(), gauges: gauges(&report) });
+    }
     memory.converging = !moves.is_empty();
     memory.wanted = moves.iter().map(|step| (step.slot, step.target)).collect();
     let gauges = gauges(&report);
-    Ok(Proposal { summary: summary(&report), moves, gauges })
+    Ok(Proposal { summary: summary(&report, 0.0), moves, gauges })
 }
 
 /// The vetoes by index; those of nodes that are not there bind nobody.
@@ -207,7 +243,7 @@ fn goals(parameters: &Parameters, converging: bool) -> Goals {
 }
 
 /// "cpu 1.42 -> 1.05 (floor 1.00), memory 1.08: 312 slots, 4.1 MB".
-fn summary(report: &Report) -> String {
+fn summary(report: &Report, wait_s: f64) -> String {
     let active = report.resources.iter().filter(|resource| resource.active);
     let parts: Vec<String> = active
         .map(|resource| {
@@ -223,6 +259,10 @@ fn summary(report: &Report) -> String {
     let what = match report.stop {
         Stop::Content => "balanced".to_owned(),
         _ if report.moves == 0 => "no move helps".to_owned(),
+        _ if wait_s > 0.0 => {
+            let (moves, bytes) = (report.moves, bytes(report.bytes));
+            format!("moving {moves} slots, {bytes}, pays if this lasts {} more", duration(wait_s))
+        }
         _ => format!("{} slots, {}", report.moves, bytes(report.bytes)),
     };
     let mut text = format!("{what}: {}", parts.join(", "));
@@ -234,6 +274,14 @@ fn summary(report: &Report) -> String {
         text.push_str(&giant.advice);
     }
     text
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        seconds if seconds < 600.0 => format!("{:.0} s", seconds.ceil()),
+        seconds if seconds < 36e3 => format!("{:.0} min", seconds / 60.0),
+        seconds => format!("{:.0} h", seconds / 3600.0),
+    }
 }
 
 fn bytes(bytes: f64) -> String {

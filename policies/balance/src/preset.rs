@@ -25,7 +25,7 @@ pub(crate) fn all() -> [(&'static str, Value); 5] {
             ]}),
         ),
         // Load comes and goes, or moving is dear: only what lasts and is large is acted on.
-        ("calm", json!({"trigger": 1.3, "target": 1.1, "sigmas": 4, "rest-cycles": 360})),
+        ("calm", json!({"trigger": 1.3, "target": 1.1, "sigmas": 4, "patience": 4, "rest-cycles": 360})),
         // Zones matter: slots stay in theirs, so that no traffic crosses them because of us.
         ("keep-zones", json!({"keep-zone": true})),
     ]

@@ -203,3 +203,51 @@ fn every_gauge_has_a_name_that_the_daemon_accepts() {
         assert!(plain && value.is_finite(), "{name} {value}");
     }
 }
+
+#[test]
+fn a_plan_waits_until_the_imbalance_has_cost_what_its_moves_cost() {
+    // A hundredth of a core is uneven, and every slot holds 200 MB.
+    let mut dear = cluster(3);
+    dear.owners = (0..SLOTS).map(|slot| if slot < 9000 { 0 } else { 1 + (slot % 2) as u32 }).collect();
+    let cpu: Vec<f64> = dear.slot_columns["cpu-usec"].iter().map(|cpu| cpu / 100.0).collect();
+    dear.slot_columns.insert("cpu-usec".to_owned(), cpu.into());
+    dear.slot_columns.insert("bytes".to_owned(), vec![2e8; SLOTS].into());
+    let parameters = Parameters {
+        resources: vec![ballast_search::ResourceGoal { idle: 0.0, ..ballast_search::ResourceGoal::named("cpu") }],
+        use_empty: false,
+        ..Parameters::default()
+    };
+    let mut memory = Memory::default();
+    let mut ask = |view: &View, parameters: &Parameters, hours: u64| {
+        let view = View { taken_at_ms: 1 + hours * 3_600_000, ..view.clone() };
+        plan(&view, parameters, &mut memory).expect("a plan")
+    };
+    let first = ask(&dear, &parameters, 0);
+    assert!(first.moves.is_empty() && first.summary.contains("pays if this lasts"), "{}", first.summary);
+    assert!(!ask(&dear, &Parameters { patience: 0.0, ..parameters.clone() }, 0).moves.is_empty(), "told not to wait");
+    let mut draining = dear.clone();
+    draining.nodes[2].tags.push("draining".to_owned());
+    assert!(!ask(&draining, &parameters, 0).moves.is_empty(), "a drain waits for nothing");
+}
+
+#[test]
+fn what_an_imbalance_has_cost_adds_up_from_view_to_view() {
+    let mut uneven = cluster(3);
+    uneven.owners = (0..SLOTS).map(|slot| if slot < 9000 { 0 } else { 1 + (slot % 2) as u32 }).collect();
+    uneven.slot_columns.insert("bytes".to_owned(), vec![1e6; SLOTS].into());
+    let parameters = Parameters {
+        resources: vec![ballast_search::ResourceGoal { idle: 0.0, ..ballast_search::ResourceGoal::named("cpu") }],
+        use_empty: false,
+        ..Parameters::default()
+    };
+    let mut memory = Memory::default();
+    let mut waited = 0;
+    for view in 0..1000_u64 {
+        let at = View { taken_at_ms: 1 + view * 10_000, generation: view, ..uneven.clone() };
+        if !plan(&at, &parameters, &mut memory).expect("a plan").moves.is_empty() {
+            break;
+        }
+        waited += 1;
+    }
+    assert!((1..1000).contains(&waited), "{waited} views");
+}

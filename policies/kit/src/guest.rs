@@ -105,13 +105,21 @@ fn pull(columns: &Columns) -> View {
     };
     View {
         generation: cluster::generation(),
+        taken_at_ms: cluster::taken_at_ms(),
         window_s: cluster::window_s(),
         nodes: cluster::nodes().into_iter().map(lift_node).collect(),
         owners: Arc::from(cluster::owners()),
         slot_columns: named(&columns.slots, cluster::slot_metric),
         node_columns: named(&columns.nodes, cluster::node_metric),
+        confidence: confidence(cluster::metrics()),
         in_flight: cluster::in_flight().into_iter().map(lift_move).collect(),
     }
+}
+
+/// How far to trust slot columns that were not counted.
+fn confidence(metrics: Vec<types::Metric>) -> BTreeMap<String, f64> {
+    let of_slots = |metric: types::Metric| Some((metric.name.strip_prefix("slot/")?.to_owned(), metric.confidence));
+    metrics.into_iter().filter(|metric| metric.confidence < 1.0).filter_map(of_slots).collect()
 }
 
 fn lift_node(node: types::Node) -> ViewNode {

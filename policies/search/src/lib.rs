@@ -9,7 +9,7 @@
 //! time, so that a replay repeats it. The daemon runs it natively for its guard, its command line and the `search`
 //! import of policies; a Rust policy may link it instead and gets the same plan.
 //!
-//! It knows slots, nodes and numbers. It does not know servers, keys, protocols or what a move costs beyond bytes.
+//! It knows slots, nodes and numbers. It does not know servers or protocols; what a move costs beyond bytes, `worth` says.
 //!
 //! # Words
 //! *Utilisation* is load ÷ capacity. *Imbalance* of a resource is the largest utilisation ÷ the mean utilisation (all
@@ -37,6 +37,7 @@ mod shapes;
 mod state;
 mod view;
 mod wire;
+mod worth;
 
 pub use floor::{FloorCause, floor};
 pub use goals::{Goals, ResourceGoal, Veto};

@@ -59,6 +59,8 @@ pub struct Resource {
     pub full: Option<Vec<f64>>,
     /// Whether it counts: there is load, and it is not idle.
     pub active: bool,
+    /// How far to trust the loads, 0 (a guess) to 1 (counted).
+    pub confidence: f64,
 }
 
 impl Resource {
@@ -80,6 +82,8 @@ pub struct Problem {
     pub resources: Vec<Resource>,
     /// What moving a slot costs, by slot.
     pub bytes: Vec<f64>,
+    /// Keys by slot; empty when unknown.
+    pub keys: Vec<f64>,
     /// By slot: it must stay.
     pub pinned: Vec<bool>,
     /// Zone by node, an index into `zone_names`.
@@ -126,7 +130,9 @@ impl Problem {
                 pinned[slot] = true;
             }
         }
-        let bytes = column(view, "bytes").or_else(|| column(view, "keys")).unwrap_or_else(|| vec![1.0; owners.len()]);
+        let keys = column(view, "keys");
+        let bytes = column(view, "bytes").or_else(|| keys.clone()).unwrap_or_else(|| vec![1.0; owners.len()]);
+        let keys = keys.unwrap_or_default();
         let mut resources: Vec<Resource> =
             goals.resources.iter().filter_map(|goal| resource(view, goals, &nodes, &owners, goal)).collect();
         if !resources.iter().any(|resource| resource.active) {
@@ -144,7 +150,7 @@ impl Problem {
                 capacity.iter_mut().zip(&factors).for_each(|(capacity, factor)| *capacity *= factor);
             }
         }
-        Ok(Self { nodes, owners, resources, bytes, pinned, zones, zone_names, keep_zone: goals.keep_zone })
+        Ok(Self { nodes, owners, resources, bytes, keys, pinned, zones, zone_names, keep_zone: goals.keep_zone })
     }
 
     /// By slot, the zone that it may not leave; none where slots may go anywhere, or nobody in its zone takes slots.
@@ -347,6 +353,17 @@ fn loads(view: &View, goals: &Goals, owners: &[u32], name: &str) -> (Option<Vec<
     }
 }
 
+/// How far to trust the loads of a resource: as far as the least of its columns.
+fn confidence(view: &View, name: &str) -> f64 {
+    let columns = match name {
+        "cpu" => vec!["cpu-usec"],
+        "memory" => vec!["bytes"],
+        "network" => vec!["net-in", "net-out"],
+        name => vec![name],
+    };
+    columns.iter().filter_map(|column| view.confidence.get(*column)).copied().fold(1.0, f64::min)
+}
+
 fn resource(view: &View, goals: &Goals, nodes: &[Node], owners: &[u32], goal: &ResourceGoal) -> Option<Resource> {
     let weights = weights(view);
     let (loads, variance) = loads(view, goals, owners, &goal.name);
@@ -371,5 +388,7 @@ fn resource(view: &View, goals: &Goals, nodes: &[Node], owners: &[u32], goal: &R
     let room: f64 = capacity.iter().zip(nodes).filter(|(_, node)| node.counts()).map(|(capacity, _)| capacity).sum();
     let active = total > 0.0 && room > 0.0 && (!absolute || total / room >= goal.idle);
     let full = absolute.then(|| capacity.clone());
-    Some(Resource { goal: goal.clone(), loads, variance: variance.unwrap_or_default(), capacity, full, active })
+    let variance = variance.unwrap_or_default();
+    let confidence = confidence(view, &goal.name);
+    Some(Resource { goal: goal.clone(), loads, variance, capacity, full, active, confidence })
 }

@@ -35,6 +35,13 @@ pub struct Report {
     /// A proven lower bound of the bytes that any plan has to move which brings every node as low as all moves of this one
     /// would, budgets left aside.
     pub bytes_least: f64,
+    /// Seconds that clients would wait less in each second after all moves, as far as cpu loads are known and to be trusted.
+    pub spared: f64,
+    /// Seconds that all moves keep servers busy, both ends together.
+    pub effort: f64,
+    /// Whether these moves should not wait until they are worth their effort: they drain, fill new nodes, or even something
+    /// else than cpu.
+    pub pressing: bool,
     /// Slots that moving cannot help.
     pub giants: Vec<Giant>,
     /// Slots that stay on draining nodes, since nothing can take them.

@@ -17,6 +17,7 @@ use crate::order::{self, Step};
 use crate::problem::{Duty, MAX_RESOURCES, Problem, Resource};
 use crate::report::{Giant, Report, ResourceReport, Solution, Stop};
 use crate::state::{State, Vector, Why};
+use crate::worth;
 
 /// Plans: moves in order, and a report. An empty plan says in [`Report::stop`] why.
 #[must_use]
@@ -65,6 +66,9 @@ pub fn solve(problem: &Problem, goals: &Goals) -> Solution {
         moves: moves.len(),
         bytes: moves.iter().map(|step| problem.bytes[usize::from(step.slot)]).sum(),
         bytes_least,
+        spared: worth::spared(problem, &after),
+        effort: worth::effort(problem, &moves),
+        pressing: to_drain || state.starved.contains(&true) || state.evens_more_than("cpu"),
         giants: giants(&state),
         undrained,
         stop,
@@ -132,6 +136,11 @@ impl State<'_> {
             (0..self.dimensions()).map(|d| height[d] / self.level(node, d)).fold(0.0, f64::max)
         };
         counted.map(above).fold(1.0, f64::max)
+    }
+
+    /// Whether another resource than `name` is above its trigger.
+    fn evens_more_than(&self, name: &str) -> bool {
+        self.goals.iter().zip(self.triggered).any(|(goal, triggered)| triggered && goal.name != name)
     }
 
     /// Sends back what found no place in the order.

@@ -13,6 +13,8 @@ pub const NO_OWNER: u32 = u32::MAX;
 pub struct View {
     /// Counts views; also a seed for breaking ties.
     pub generation: u64,
+    /// When it was taken: Unix time in milliseconds.
+    pub taken_at_ms: u64,
     /// Over how many seconds rates were measured; 0 while there are none.
     pub window_s: u32,
     /// Primaries, empty ones included. A node's place here is its index everywhere else.
@@ -23,6 +25,8 @@ pub struct View {
     pub slot_columns: BTreeMap<String, Arc<[f64]>>,
     /// Numbers by node, NaN where unknown, by name: `memory-max`, `weight`, …
     pub node_columns: BTreeMap<String, Arc<[f64]>>,
+    /// How far to trust a slot column, 0 (a guess) to 1 (counted), by name; 1 where nothing is said.
+    pub confidence: BTreeMap<String, f64>,
     /// Moves begun and not finished; `owners` may still show the old owner.
     pub in_flight: Vec<Move>,
 }
