@@ -11,6 +11,7 @@ mod deciders;
 mod feed;
 mod marks;
 mod probes;
+mod promise;
 mod restart;
 mod signals;
 mod standing;

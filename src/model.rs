@@ -12,7 +12,8 @@ pub mod units;
 
 pub use plan::{Move, Plan, PolicyId, ProposedMove};
 pub use report::{
-    CycleOutcome, CycleReport, MigrationReport, Mode, PaceReport, Prediction, Protocol, Refusal, RefusalCheck, Timings,
+    CycleOutcome, CycleReport, MigrationReport, Mode, PaceReport, Prediction, Protocol, Realised, Refusal,
+    RefusalCheck, Timings,
 };
 pub use slot::{InvalidSlot, SLOT_COUNT, SlotId, SlotSet};
 pub use snapshot::{

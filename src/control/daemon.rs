@@ -124,6 +124,7 @@ fn crew(config: &Config, store: &Store) -> Result<Crew, RunError> {
         deciders: Deciders::default(),
         past,
         members: store.get(MEMBERS)?,
+        promise: None,
         seen: None,
     })
 }

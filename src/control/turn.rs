@@ -15,6 +15,7 @@ use super::conduct::MEMBERS;
 use super::deciders::{Deciders, Successor};
 use super::marks::marks;
 use super::probes;
+use super::promise::Promise;
 use super::standing::Effort;
 use super::status::Activity;
 use crate::clock::now_ms;
@@ -38,6 +39,8 @@ pub(super) struct Crew {
     pub(super) past: Past,
     /// The nodes that belong to the cluster; absent before the first look.
     pub(super) members: Option<BTreeSet<NodeId>>,
+    /// What the last plan promised, until it can be said what came of it.
+    pub(super) promise: Option<Promise>,
     /// What was seen last.
     pub(super) seen: Option<Arc<Snapshot>>,
 }
@@ -144,6 +147,7 @@ impl Turn {
             approved: Vec::new(),
             refusals: Vec::new(),
             predictions: BTreeMap::new(),
+            realised: None,
             migrations: Vec::new(),
             outcome: CycleOutcome::NoChange,
             timings: Timings::default(),
@@ -296,6 +300,9 @@ async fn review(
     let plan = plan.unwrap_or_else(|| nothing(snapshot));
     let verdict = guard::review(&plan, snapshot, &orders.config.limits, &ledger, now_ms);
     turn.report.timings.review_ms = milliseconds(began);
+    if crew.promise.as_ref().is_some_and(|promise| promise.is_due(orders.cycle)) {
+        turn.report.realised = crew.promise.take().map(|promise| promise.realised(&verdict.predictions));
+    }
     turn.report.predictions = verdict.predictions;
     if !asked {
         return None;
@@ -354,6 +361,10 @@ async fn act(crew: &mut Crew, orders: &Orders, turn: &mut Turn, snapshot: &Snaps
         false => CycleOutcome::Incomplete { reason: why_incomplete(planned, moved, stopped, &reports) },
     };
     turn.report.migrations = reports;
+    if moved > 0 {
+        // What an earlier plan promised, these moves have changed.
+        crew.promise = Promise::of(&turn.report);
+    }
 }
 
 fn why_incomplete(planned: usize, moved: usize, stopped: bool, reports: &[MigrationReport]) -> String {

@@ -138,6 +138,7 @@ mod tests {
             approved: Vec::new(),
             refusals: Vec::new(),
             predictions: BTreeMap::new(),
+            realised: None,
             migrations: vec![MigrationReport {
                 source: node(1),
                 target: node(2),

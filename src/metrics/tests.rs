@@ -128,6 +128,7 @@ fn report(outcome: CycleOutcome) -> CycleReport {
         approved: Vec::new(),
         refusals: Vec::new(),
         predictions: BTreeMap::new(),
+        realised: None,
         migrations: Vec::new(),
         outcome,
         timings: Timings::default(),

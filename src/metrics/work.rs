@@ -29,6 +29,7 @@ pub(super) struct Work {
     imbalance: GaugeVec,
     floor: GaugeVec,
     predicted: GaugeVec,
+    prediction_error: GaugeVec,
     rejected: CounterVec,
     collect_duration: Histogram,
     policy_calls: CounterVec,
@@ -69,6 +70,11 @@ impl Work {
             predicted: cluster.gauges(
                 "ballast_plan_predicted_imbalance_ratio",
                 "Imbalance after the moves of the last cycle, by arithmetic.",
+                &["resource"],
+            ),
+            prediction_error: cluster.gauges(
+                "ballast_plan_prediction_error_ratio",
+                "Imbalance that came about ÷ the predicted one − 1, of the last plan that was carried out.",
                 &["resource"],
             ),
             rejected: cluster.counters(
@@ -158,6 +164,7 @@ impl Work {
                 // Even: what it is as long as nothing is known.
                 family.with_label_values(&[resource]).set(1.0);
             }
+            work.prediction_error.with_label_values(&[resource]).set(0.0);
         }
         work
     }
@@ -169,6 +176,9 @@ impl Work {
             self.imbalance.with_label_values(&[resource]).set(prediction.imbalance_before);
             self.floor.with_label_values(&[resource]).set(prediction.floor);
             self.predicted.with_label_values(&[resource]).set(prediction.imbalance_after);
+        }
+        for (resource, (predicted, seen)) in report.realised.iter().flat_map(|realised| &realised.imbalance) {
+            self.prediction_error.with_label_values(&[resource]).set(seen / predicted - 1.0);
         }
         for refusal in &report.refusals {
             // A plan that is refused as a whole names no slot where the policy gave none.

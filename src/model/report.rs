@@ -292,6 +292,20 @@ impl CycleOutcome {
     }
 }
 
+/// What came of a plan: predictions beside what was seen once rates had settled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Realised {
+    /// The cycle in which the plan was carried out.
+    pub cycle: u64,
+    /// By resource: the imbalance that was predicted, and the one that came about.
+    pub imbalance: BTreeMap<String, (f64, f64)>,
+}
+
+impl Realised {
+    /// So many cycles after a plan was carried out, smoothed rates have settled: three half-lives of the fast mean.
+    pub const AFTER_CYCLES: u64 = 3;
+}
+
 /// Everything about one turn of the loop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CycleReport {
@@ -313,6 +327,9 @@ pub struct CycleReport {
     pub refusals: Vec<Refusal>,
     /// By resource (`cpu`, `memory`, `network`).
     pub predictions: BTreeMap<String, Prediction>,
+    /// What came of an earlier plan, in the cycle in which that can be said.
+    #[serde(default)]
+    pub realised: Option<Realised>,
     /// What was moved.
     pub migrations: Vec<MigrationReport>,
     /// How it ended.

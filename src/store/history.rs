@@ -348,6 +348,7 @@ mod tests {
             approved: Vec::new(),
             refusals: Vec::new(),
             predictions: BTreeMap::new(),
+            realised: None,
             migrations: Vec::new(),
             outcome: CycleOutcome::NoChange,
             timings: Timings { collect_ms: 1.5, ..Timings::default() },
