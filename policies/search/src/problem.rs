@@ -293,15 +293,22 @@ fn column(view: &View, name: &str) -> Option<Vec<f64>> {
     Some(column.iter().map(|value| if value.is_finite() && *value > 0.0 { *value } else { 0.0 }).collect())
 }
 
-/// A rate by slot: its slow mean, unless the fast one differs by more than the noise of the measurement.
+/// Variance of a slow mean ÷ that of a fast one: α/(2−α) of half-lives of 5 minutes and of 30 seconds.
+const SLOW_VARIANCE: f64 = 0.1;
+
+/// A rate by slot: its slow mean, unless the fast one differs by more than the noise of the measurement. And the variance of its
+/// samples, less where the slow mean, which is that much surer, stands for it.
 ///
 /// One command that was held up looks like a hot slot for a while; a load that has really changed stays changed until
 /// its variance has settled, and is believed then.
-fn rate(view: &View, goals: &Goals, owners: &[u32], name: &str) -> Option<Vec<f64>> {
+fn rate(view: &View, goals: &Goals, owners: &[u32], name: &str) -> Option<(Vec<f64>, Vec<f64>)> {
     let fast = column(view, name)?;
     let slow = column(view, &format!("{name}/slow"));
     let variance = column(view, &format!("{name}/variance"));
-    let (Some(slow), Some(variance)) = (slow, variance) else { return Some(fast) };
+    let (slow, mut variance) = match (slow, variance) {
+        (Some(slow), Some(variance)) => (slow, variance),
+        (_, variance) => return Some((fast, variance.unwrap_or_default())),
+    };
     let beyond_noise = |fast: f64, slow: f64, variance: f64| {
         (fast - slow).abs() > goals.sigmas * (variance * goals.variance_factor).sqrt()
     };
@@ -324,32 +331,35 @@ fn rate(view: &View, goals: &Goals, owners: &[u32], name: &str) -> Option<Vec<f6
     }
     let correction = |[measured, expected, variance]: &[f64; 3]| {
         let surprised = *expected > 0.0 && beyond_noise(*measured, *expected, *variance);
-        if surprised { measured / expected } else { 1.0 }
+        surprised.then(|| measured / expected)
     };
-    let corrections: Vec<f64> = sums.iter().map(correction).collect();
+    let corrections: Vec<Option<f64>> = sums.iter().map(correction).collect();
     for (slot, owner) in owners.iter().enumerate().filter(|(slot, _)| !changed[*slot]) {
-        rates[slot] *= corrections.get(*owner as usize).unwrap_or(&1.0);
+        match corrections.get(*owner as usize).copied().flatten() {
+            Some(correction) => rates[slot] *= correction,
+            None => variance[slot] *= SLOW_VARIANCE,
+        }
     }
-    Some(rates)
+    Some((rates, variance))
 }
 
-fn sum(one: Option<Vec<f64>>, other: Option<Vec<f64>>) -> Option<Vec<f64>> {
+/// Both together; one of unknown variance makes that of both unknown.
+fn sum(one: Option<(Vec<f64>, Vec<f64>)>, other: Option<(Vec<f64>, Vec<f64>)>) -> Option<(Vec<f64>, Vec<f64>)> {
+    let added = |one: &[f64], other: &[f64]| one.iter().zip(other).map(|(one, other)| one + other).collect();
     match (one, other) {
-        (Some(one), Some(other)) => Some(one.iter().zip(&other).map(|(one, other)| one + other).collect()),
+        (Some(one), Some(other)) => Some((added(&one.0, &other.0), added(&one.1, &other.1))),
         (one, other) => one.or(other),
     }
 }
 
-fn loads(view: &View, goals: &Goals, owners: &[u32], name: &str) -> (Option<Vec<f64>>, Option<Vec<f64>>) {
+/// What each slot takes of a resource, and the variance of that where it is known.
+fn loads(view: &View, goals: &Goals, owners: &[u32], name: &str) -> Option<(Vec<f64>, Vec<f64>)> {
     match name {
-        "cpu" => (rate(view, goals, owners, "cpu-usec"), column(view, "cpu-usec/variance")),
-        "memory" => (column(view, "bytes").or_else(|| column(view, "keys")), None),
-        "network" => (
-            sum(rate(view, goals, owners, "net-in"), rate(view, goals, owners, "net-out")),
-            sum(column(view, "net-in/variance"), column(view, "net-out/variance")),
-        ),
-        "slots" => (Some(vec![1.0; view.owners.len()]), None),
-        name => (rate(view, goals, owners, name), column(view, &format!("{name}/variance"))),
+        "cpu" => rate(view, goals, owners, "cpu-usec"),
+        "memory" => Some((column(view, "bytes").or_else(|| column(view, "keys"))?, Vec::new())),
+        "network" => sum(rate(view, goals, owners, "net-in"), rate(view, goals, owners, "net-out")),
+        "slots" => Some((vec![1.0; view.owners.len()], Vec::new())),
+        name => rate(view, goals, owners, name),
     }
 }
 
@@ -366,8 +376,7 @@ fn confidence(view: &View, name: &str) -> f64 {
 
 fn resource(view: &View, goals: &Goals, nodes: &[Node], owners: &[u32], goal: &ResourceGoal) -> Option<Resource> {
     let weights = weights(view);
-    let (loads, variance) = loads(view, goals, owners, &goal.name);
-    let loads = loads?;
+    let (loads, variance) = loads(view, goals, owners, &goal.name)?;
     // A node of weight zero is drained; it needs some capacity only to be no division by zero.
     let relative: Vec<f64> = weights.iter().map(|weight| if *weight > 0.0 { *weight } else { 1.0 }).collect();
     let memory_max = view.node_columns.get("memory-max").filter(|_| goal.name == "memory");
@@ -388,7 +397,6 @@ fn resource(view: &View, goals: &Goals, nodes: &[Node], owners: &[u32], goal: &R
     let room: f64 = capacity.iter().zip(nodes).filter(|(_, node)| node.counts()).map(|(capacity, _)| capacity).sum();
     let active = total > 0.0 && room > 0.0 && (!absolute || total / room >= goal.idle);
     let full = absolute.then(|| capacity.clone());
-    let variance = variance.unwrap_or_default();
     let confidence = confidence(view, &goal.name);
     Some(Resource { goal: goal.clone(), loads, variance, capacity, full, active, confidence })
 }

@@ -18,6 +18,9 @@ pub(crate) const EPSILON: f64 = 1e-9;
 /// was hot in one resource would end full to the brim in it, and take no slot that another resource must get rid of.
 const SLACK: f64 = 0.25;
 
+/// A node with less than this part of its share starves, however late the trigger is.
+const SHORT: f64 = 0.25;
+
 /// Why a slot moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Why {
@@ -216,7 +219,7 @@ impl<'a> State<'a> {
             let doubtful = noise[index].min(2.0 * slack);
             self.triggered[d] |= node.duty != Duty::Frozen && height - level > slack.max(doubtful) + EPSILON;
             let mean = levels.mean[index];
-            let short = height < (3.0 - 2.0 * trigger) * mean && mean - height > doubtful;
+            let short = height < (3.0 - 2.0 * trigger).max(SHORT) * mean && mean - height > doubtful;
             hungry[index] &= levels.fixed[index].is_none() && short;
         }
         self.peak[d] = highest;

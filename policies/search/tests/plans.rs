@@ -369,3 +369,27 @@ fn of_many_small_slots_as_many_are_exchanged_as_it_takes() {
     assert!((report.excess_before - 1.5).abs() < 0.01, "{report:?}");
     assert!(report.excess_after <= 1.08 + 1e-9, "{report:?}");
 }
+
+#[test]
+fn an_empty_node_is_used_however_late_a_resource_triggers() {
+    // Of thirteen nodes one is empty: no maximum would ever tell.
+    let count = 1300;
+    let mut late = cluster(13, &vec![1.0; count])
+        .owners(|slot| u32::try_from(slot % 12).expect("small"))
+        .column("net-in", vec![1.0; count]);
+    late.goals.resources.push(ResourceGoal::named("network"));
+    assert!(late.goals.resources[1].trigger >= 1.5, "this is the one that was in the way");
+    let counts = late.counts_after(&late.solve());
+    assert!(counts[12] >= 80, "{counts:?}");
+}
+
+#[test]
+fn what_a_slow_mean_says_is_surer_than_a_fast_one() {
+    // A fifth above the mean: within what fast means of so noisy samples explain, beyond what slow ones do.
+    let hot = |slot: usize| if slot < 100 { 1.2 } else { 0.93 };
+    let loads: Vec<f64> = (0..400).map(hot).collect();
+    let noisy = cluster(4, &loads).column("load/variance", vec![5.0; 400]);
+    assert_eq!(noisy.solve().report.stop, Stop::Content);
+    let settled = noisy.column("load/slow", loads);
+    assert!(!settled.solve().moves.is_empty(), "{:?}", settled.solve().report);
+}
