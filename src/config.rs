@@ -38,6 +38,8 @@ pub struct Config {
     pub collector: collector::Settings,
     /// Who decides.
     pub policy: Policy,
+    /// Policies that are asked beside it and never act.
+    pub shadows: Vec<Shadow>,
     /// What the guard holds moves to.
     pub limits: Limits,
     /// How slots are moved.
@@ -78,6 +80,17 @@ pub struct Policy {
     pub parameters: String,
     /// Bounds, and what to do when it fails.
     pub settings: policy::Settings,
+}
+
+/// A policy that is asked in every cycle, beside the one that decides, and never acts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shadow {
+    /// How metrics, status and history call it.
+    pub name: String,
+    /// An embedded policy or a file.
+    pub source: policy::Source,
+    /// The policy's own parameters, a JSON object.
+    pub parameters: String,
 }
 
 /// A configuration, and what is allowed but not wise about it.

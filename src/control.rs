@@ -12,7 +12,9 @@ mod feed;
 mod marks;
 mod probes;
 mod promise;
+mod promotion;
 mod restart;
+mod shadows;
 mod signals;
 mod standing;
 mod status;
@@ -21,6 +23,7 @@ mod turn;
 pub use command::{Answer, Command, Handle, Notice};
 pub use daemon::{RunError, run};
 pub use marks::marks;
+pub use shadows::ShadowStatus;
 pub use status::{
     Activity, Balance, ConfigStatus, CycleSummary, NodeRow, PolicyStatus, RefusalSummary, Reload, Status, Totals,
     node_rows,

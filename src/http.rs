@@ -48,6 +48,7 @@ fn router(faces: Arc<Faces>) -> Router {
         .route("/api/v1/pause", post(api::pause))
         .route("/api/v1/resume", post(api::resume))
         .route("/api/v1/cancel", post(api::cancel))
+        .route("/api/v1/policy/promote", post(api::promote))
         .route("/-/reload", post(api::reload))
         .route_layer(from_fn(api::from_this_machine));
     Router::new()

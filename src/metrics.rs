@@ -8,6 +8,7 @@ mod family;
 mod http;
 mod loads;
 mod nodes;
+mod shadows;
 mod work;
 
 use prometheus::process_collector::ProcessCollector;
@@ -18,6 +19,7 @@ use family::Families;
 use http::Http;
 use loads::Loads;
 use nodes::Nodes;
+use shadows::Shadows;
 use work::Work;
 
 /// What [`Metrics::encode`] writes, as HTTP names it.
@@ -30,6 +32,7 @@ pub struct Metrics {
     cluster: Registry,
     nodes: Nodes,
     work: Work,
+    shadows: Shadows,
     loads: Loads,
     http: Http,
 }
@@ -53,6 +56,7 @@ impl Metrics {
         Self {
             nodes: Nodes::new(&of_cluster),
             work: Work::new(&of_cluster),
+            shadows: Shadows::new(&of_cluster),
             loads: Loads::new(&of_process, &of_cluster),
             http: Http::new(&of_process),
             process,
@@ -66,6 +70,7 @@ impl Metrics {
             Notice::Event { at_ms, event } => self.loads.observe(*at_ms, event),
             Notice::Cycle { report, snapshot } => {
                 self.work.cycle(report);
+                self.shadows.cycle(&report.shadows);
                 self.nodes.seen(snapshot.as_deref());
             }
             Notice::Moving { migrations, overall, stuck } => {

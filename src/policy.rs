@@ -31,6 +31,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Plan, PolicyId, Snapshot};
 
 pub use check::{CheckReport, Finding, Grade, check};
@@ -60,7 +62,8 @@ pub trait Policy: Send {
 }
 
 /// Where a policy comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Source {
     /// One that this program carries: see [`embedded_names`].
     Embedded(String),

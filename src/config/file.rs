@@ -21,6 +21,7 @@ pub(super) struct File {
     pub(super) cluster: Cluster,
     pub(super) collect: Collect,
     pub(super) policy: Policy,
+    pub(super) shadow: Vec<Shadow>,
     pub(super) limits: Limits,
     pub(super) migration: Migration,
     pub(super) http: Http,
@@ -153,6 +154,17 @@ impl Default for Policy {
             parameters: toml::Table::new(),
         }
     }
+}
+
+/// A policy that is asked beside the one that decides: a `[[shadow]]` of the file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Shadow {
+    pub(super) name: String,
+    pub(super) policy: Option<String>,
+    pub(super) file: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) parameters: toml::Table,
 }
 
 #[derive(Deserialize)]

@@ -49,11 +49,23 @@ fn the_committed_file_says_the_defaults() {
 
 #[test]
 fn the_committed_file_shows_every_key() {
-    for section in
-        ["", "cluster", "cluster.tls", "collect", "policy", "limits", "migration", "http", "log", "state", "node"]
-    {
+    for section in [
+        "",
+        "cluster",
+        "cluster.tls",
+        "collect",
+        "policy",
+        "limits",
+        "migration",
+        "http",
+        "log",
+        "state",
+        "node",
+        "shadow",
+    ] {
         let key = if section.is_empty() { "no-such-key = 1".into() } else { format!("[{section}]\nno-such-key = 1") };
-        let key = if section == "node" { "[[node]]\nno-such-key = 1".into() } else { key };
+        let listed = ["node", "shadow"].contains(&section);
+        let key = if listed { format!("[[{section}]]\nno-such-key = 1") } else { key };
         // The list of what is expected instead is the list of all keys.
         let error = refuses(&key, &[], &["unknown field `no-such-key`, expected "]);
         let expected = error.split(", expected ").nth(1).expect("a list").lines().next().expect("a line");

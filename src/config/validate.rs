@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::file::{self, File, NodeRule};
 use super::problem::Finding;
-use super::{Cluster, Config, Loaded, Policy};
+use super::{Cluster, Config, Loaded, Policy, Shadow};
 use crate::cluster::live::{Access, Password, Secret, Tls, Url};
 use crate::guard::Limits;
 use crate::model::{Address, Mode};
@@ -77,6 +77,7 @@ pub(super) fn check(file: File, path: Option<&Path>, base: &Base<'_>) -> Result<
     let listen = listen(&file.http, notes);
     let cluster = cluster(file.cluster, base, notes);
     let policy = policy(file.policy, base, notes);
+    let shadows = shadows(file.shadow, base, notes);
     let collector = collector(&file.collect, notes);
     let migration = migration(&file.migration, notes);
     nodes(&file.node, notes);
@@ -93,6 +94,7 @@ pub(super) fn check(file: File, path: Option<&Path>, base: &Base<'_>) -> Result<
         interval: file.collect.interval,
         collector,
         policy,
+        shadows,
         limits: file.limits,
         migration,
         listen,
@@ -228,6 +230,33 @@ fn policy(section: file::Policy, base: &Base<'_>, notes: &mut Notes) -> Policy {
         ..policy::Settings::default()
     };
     Policy { source, parameters: json(toml::Value::Table(section.parameters)).to_string(), settings }
+}
+
+/// Each asks its policy in every cycle: more of them than this would cost more than they tell.
+const SHADOWS_MAX: usize = 8;
+
+fn shadows(sections: Vec<file::Shadow>, base: &Base<'_>, notes: &mut Notes) -> Vec<Shadow> {
+    notes.require(sections.len() <= SHADOWS_MAX, "shadow", "at most 8 shadows are accepted");
+    let mut shadows: Vec<Shadow> = Vec::new();
+    for (place, section) in sections.into_iter().enumerate() {
+        let key = |key: &str| format!("shadow.{place}.{key}");
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+        let fine = (1..=32).contains(&section.name.len()) && section.name.bytes().all(plain);
+        notes.require(fine, &key("name"), "1 to 32 characters out of a-z, 0-9, - and _ are accepted");
+        let twice = shadows.iter().any(|shadow| shadow.name == section.name);
+        notes.require(!twice, &key("name"), "another shadow has this name");
+        let source = match (section.file, section.policy) {
+            (Some(path), None) => policy::Source::File(base.path(path)),
+            (None, Some(name)) => policy::Source::Embedded(name),
+            _ => {
+                notes.wrong(&key("name"), "it needs either `file` or `policy`, the name of an embedded one");
+                continue;
+            }
+        };
+        let parameters = json(toml::Value::Table(section.parameters)).to_string();
+        shadows.push(Shadow { name: section.name, source, parameters });
+    }
+    shadows
 }
 
 /// Parameters as policies get them. JSON has no dates: they become text.

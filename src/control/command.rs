@@ -35,6 +35,15 @@ pub enum Command {
         /// Why.
         why: String,
     },
+    /// Let a shadow decide, until the configuration names another policy.
+    Promote {
+        /// As the configuration calls it; the configured policy decides again when absent.
+        shadow: Option<String>,
+        /// Who asks.
+        who: String,
+        /// Why.
+        why: String,
+    },
     /// Read configuration and policy again.
     Reload,
 }

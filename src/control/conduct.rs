@@ -18,6 +18,8 @@ use super::RunError;
 use super::command::{Answer, Command, Notice, Request};
 use super::config_watch::ConfigWatch;
 use super::feed::Feed;
+use super::promotion::Promotion;
+use super::shadows::Shadows;
 use super::signals::{Signal, Signals};
 use super::standing::Standing;
 use super::status::{Activity, Balance, CycleSummary, Status, node_rows};
@@ -34,6 +36,7 @@ use crate::telemetry::chain;
 /// Keys of what is kept in the state directory.
 pub(super) const STANDING: &str = "standing";
 pub(super) const MEMBERS: &str = "members";
+pub(super) const PROMOTION: &str = "promotion";
 
 /// After the time in which open slots are settled, this is left for everything else before an ending daemon gives up.
 const ENDING_SLACK: Duration = Duration::from_secs(30);
@@ -77,6 +80,8 @@ pub(super) struct Start {
     pub(super) store: Arc<Store>,
     pub(super) crew: Crew,
     pub(super) feed: Feed,
+    pub(super) promotion: Option<Promotion>,
+    pub(super) shadows: Shadows,
     pub(super) signals: Signals,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) shown: watch::Sender<Arc<Status>>,
@@ -104,6 +109,9 @@ pub(super) struct Control {
     doing: watch::Sender<Doing>,
     progress: watch::Receiver<Doing>,
     feed: Feed,
+    /// Who decides in the configured policy's place.
+    promotion: Option<Promotion>,
+    shadows: Shadows,
     config_watch: ConfigWatch,
     signals: Signals,
     requests: mpsc::Receiver<Request>,
@@ -131,6 +139,8 @@ impl Control {
             doing,
             progress,
             feed: start.feed,
+            promotion: start.promotion,
+            shadows: start.shadows,
             signals: start.signals,
             requests: start.requests,
             status: start.status,
@@ -228,6 +238,7 @@ impl Control {
             config: self.config.clone(),
             store: self.store.clone(),
             host: self.feed.host().clone(),
+            shadows: self.shadows.clone(),
             stop,
             doing: self.doing.clone(),
             notify: self.notify.clone(),
@@ -335,6 +346,7 @@ impl Control {
                 Ok(self.mode().1)
             }
             Command::Cancel { who, why } => self.cancel(who, why),
+            Command::Promote { shadow, who, why } => self.promote(shadow, who, why),
             Command::Reload => self.reload_config().await,
         };
         self.publish();
@@ -428,7 +440,9 @@ impl Control {
         (self.notify)(Notice::Event { at_ms, event });
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        self.status.shadows = self.shadows.status();
+        self.status.promoted = self.promotion.as_ref().map(|promotion| promotion.shadow.clone());
         self.shown.send_replace(Arc::new(self.status.clone()));
     }
 }

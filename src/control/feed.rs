@@ -2,8 +2,10 @@
 //!
 //! Compiling and trying happens beside the loop; taking a policy into use is the loop's part.
 
+use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -44,10 +46,15 @@ impl Feed {
 
     /// The next version that was judged. Safe to drop half-way.
     pub(super) async fn next(&mut self) -> Reload {
-        match self.reloads.recv().await {
-            Some(reload) => reload,
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// The same to be polled, for who waits for several.
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Reload> {
+        match self.reloads.poll_recv(context) {
+            Poll::Ready(Some(reload)) => Poll::Ready(reload),
             // An embedded policy comes once.
-            None => std::future::pending().await,
+            _ => Poll::Pending,
         }
     }
 

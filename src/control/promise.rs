@@ -52,6 +52,7 @@ mod tests {
             predictions: BTreeMap::from([("cpu".to_owned(), cpu)]),
             migrations: Vec::new(),
             realised: None,
+            shadows: Vec::new(),
             outcome,
             timings: Timings::default(),
         }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::shadows::ShadowStatus;
 use crate::migration::{Overall, Progress, Recovery};
 use crate::model::{
-    Address, CycleOutcome, CycleReport, Mode, NodeId, OpenSlot, PolicyId, Prediction, RefusalCheck, Snapshot,
-    SnapshotSummary, Tag, Timings, resource,
+    Address, CycleOutcome, CycleReport, Mode, NodeId, OpenSlot, PolicyId, Prediction, Realised, RefusalCheck,
+    ShadowReport, Snapshot, SnapshotSummary, Tag, Timings, resource,
 };
 
 /// What the daemon is at.
@@ -198,6 +199,12 @@ pub struct CycleSummary {
     pub bytes_moved: u64,
     /// By resource.
     pub predictions: BTreeMap<String, Prediction>,
+    /// What came of an earlier plan, in the cycle in which that can be said.
+    #[serde(default)]
+    pub realised: Option<Realised>,
+    /// What shadows would have done.
+    #[serde(default)]
+    pub shadows: Vec<ShadowReport>,
     /// Milliseconds, by part.
     pub timings: Timings,
 }
@@ -240,6 +247,8 @@ impl From<&CycleReport> for CycleSummary {
             keys_moved: migrations.iter().map(|migration| migration.keys).sum(),
             bytes_moved: migrations.iter().map(|migration| migration.bytes).sum(),
             predictions: report.predictions.clone(),
+            realised: report.realised.clone(),
+            shadows: report.shadows.clone(),
             timings: report.timings,
         }
     }
@@ -277,6 +286,12 @@ pub struct Status {
     pub activity: Activity,
     /// Who decides.
     pub policy: PolicyStatus,
+    /// The shadow that decides in the configured policy's place.
+    #[serde(default)]
+    pub promoted: Option<String>,
+    /// Who is asked beside it.
+    #[serde(default)]
+    pub shadows: Vec<ShadowStatus>,
     /// By which settings.
     pub config: ConfigStatus,
     /// What was seen last.
@@ -317,6 +332,8 @@ impl Status {
             mode_reason: String::new(),
             activity: Activity::Idle,
             policy: PolicyStatus::default(),
+            promoted: None,
+            shadows: Vec::new(),
             config: ConfigStatus::default(),
             snapshot: None,
             stale_after_ms,

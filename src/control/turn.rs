@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::Notice;
@@ -16,16 +16,18 @@ use super::deciders::{Deciders, Successor};
 use super::marks::marks;
 use super::probes;
 use super::promise::Promise;
+use super::shadows::{Case, Shadows};
 use super::standing::Effort;
 use super::status::Activity;
 use crate::clock::now_ms;
 use crate::cluster::Cluster;
 use crate::collector::Collector;
 use crate::config::Config;
-use crate::guard::{self, ApprovedPlan, Past, members};
+use crate::guard::{self, ApprovedPlan, Ledger, Past, members};
 use crate::migration::{self, Amount, Context, Journal, Recovery, Stop, Tally};
 use crate::model::{
-    Address, CycleOutcome, CycleReport, MigrationReport, Mode, NodeId, Plan, PolicyId, SlotSet, Snapshot, Timings,
+    Address, CycleOutcome, CycleReport, MigrationReport, Mode, NodeId, Plan, PolicyId, ShadowReport, SlotSet, Snapshot,
+    Timings,
 };
 use crate::policy::{Policy as _, PolicyFailure, PolicyHost, Source};
 use crate::store::Store;
@@ -54,6 +56,7 @@ pub(super) struct Orders {
     pub(super) config: Arc<Config>,
     pub(super) store: Arc<Store>,
     pub(super) host: PolicyHost,
+    pub(super) shadows: Shadows,
     pub(super) stop: Stop,
     pub(super) doing: watch::Sender<Doing>,
     pub(super) notify: Notify,
@@ -115,8 +118,14 @@ pub(super) async fn take(mut crew: Crew, orders: Orders) -> (Crew, Turn) {
     turn.recovery = settle(&mut crew, &orders).await;
     if let Some(snapshot) = look(&mut crew, &orders, &mut turn).await {
         let plan = decide(&mut crew, &orders, &mut turn, &snapshot).await;
-        if let Some(approved) = review(&mut crew, &orders, &mut turn, &snapshot, plan).await {
+        let ledger = ledger(&mut crew, &orders).await;
+        // Shadows are asked while slots move.
+        let judged = ask_shadows(&orders, &snapshot, plan.as_ref(), &ledger).await;
+        if let Some(approved) = review(&mut crew, &orders, &mut turn, &snapshot, plan, &ledger) {
             act(&mut crew, &orders, &mut turn, &snapshot, approved).await;
+        }
+        if let Some(judged) = judged {
+            turn.report.shadows = judged.await.unwrap_or_default();
         }
     }
     keep(&orders, &turn).await;
@@ -148,6 +157,7 @@ impl Turn {
             refusals: Vec::new(),
             predictions: BTreeMap::new(),
             realised: None,
+            shadows: Vec::new(),
             migrations: Vec::new(),
             outcome: CycleOutcome::NoChange,
             timings: Timings::default(),
@@ -278,15 +288,8 @@ async fn decide(crew: &mut Crew, orders: &Orders, turn: &mut Turn, snapshot: &Ar
     }
 }
 
-/// What may be carried out now. Without a plan an empty one is reviewed: its predictions say how even the cluster is.
-async fn review(
-    crew: &mut Crew,
-    orders: &Orders,
-    turn: &mut Turn,
-    snapshot: &Snapshot,
-    plan: Option<Plan>,
-) -> Option<ApprovedPlan> {
-    let began = Instant::now();
+/// What the guard has to know of the past.
+async fn ledger(crew: &mut Crew, orders: &Orders) -> Ledger {
     let store = orders.store.clone();
     let unfinished = tokio::task::spawn_blocking(move || store.unfinished()).await;
     let ours: SlotSet = match unfinished {
@@ -294,11 +297,41 @@ async fn review(
         // Then every open slot counts as foreign, and nothing moves.
         _ => SlotSet::default(),
     };
-    let now_ms = now_ms();
-    let ledger = crew.past.ledger(now_ms, ours, crew.members.clone());
+    crew.past.ledger(now_ms(), ours, crew.members.clone())
+}
+
+/// Has shadows asked about the same view, and judged as the deciding policy is.
+async fn ask_shadows(
+    orders: &Orders,
+    snapshot: &Arc<Snapshot>,
+    plan: Option<&Plan>,
+    ledger: &Ledger,
+) -> Option<oneshot::Receiver<Vec<ShadowReport>>> {
+    if orders.config.shadows.is_empty() {
+        return None;
+    }
+    let case = Case {
+        snapshot: snapshot.clone(),
+        plan: plan.cloned(),
+        limits: orders.config.limits.clone(),
+        ledger: ledger.clone(),
+    };
+    Some(orders.shadows.judge(case).await)
+}
+
+/// What may be carried out now. Without a plan an empty one is reviewed: its predictions say how even the cluster is.
+fn review(
+    crew: &mut Crew,
+    orders: &Orders,
+    turn: &mut Turn,
+    snapshot: &Snapshot,
+    plan: Option<Plan>,
+    ledger: &Ledger,
+) -> Option<ApprovedPlan> {
+    let began = Instant::now();
     let asked = plan.is_some();
     let plan = plan.unwrap_or_else(|| nothing(snapshot));
-    let verdict = guard::review(&plan, snapshot, &orders.config.limits, &ledger, now_ms);
+    let verdict = guard::review(&plan, snapshot, &orders.config.limits, ledger, now_ms());
     turn.report.timings.review_ms = milliseconds(began);
     if crew.promise.as_ref().is_some_and(|promise| promise.is_due(orders.cycle)) {
         turn.report.realised = crew.promise.take().map(|promise| promise.realised(&verdict.predictions));

@@ -139,6 +139,7 @@ mod tests {
             refusals: Vec::new(),
             predictions: BTreeMap::new(),
             realised: None,
+            shadows: Vec::new(),
             migrations: vec![MigrationReport {
                 source: node(1),
                 target: node(2),

@@ -152,6 +152,31 @@ pub(super) async fn cancel(State(faces): State<Arc<Faces>>, body: Bytes) -> Resp
     }
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Choice {
+    /// As the configuration calls it; the configured policy when absent.
+    shadow: Option<String>,
+    /// Why, for the history.
+    #[serde(default)]
+    reason: String,
+    /// Who asks.
+    who: Option<String>,
+}
+
+/// Lets a shadow decide, or the configured policy again.
+pub(super) async fn promote(State(faces): State<Arc<Faces>>, body: Bytes) -> Response {
+    let choice: Choice = match serde_json::from_slice(&body) {
+        Ok(choice) => choice,
+        Err(error) => {
+            let expected = r#"a body like {"shadow": "next", "reason": "better for a week", "who": "ann"} is expected"#;
+            return failure(StatusCode::BAD_REQUEST, format!("{expected}: {error}"));
+        }
+    };
+    let who = choice.who.unwrap_or_else(operator);
+    ask(&faces, Command::Promote { shadow: choice.shadow, who, why: choice.reason }).await
+}
+
 pub(super) async fn reload(State(faces): State<Arc<Faces>>) -> Response {
     ask(&faces, Command::Reload).await
 }

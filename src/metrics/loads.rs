@@ -65,6 +65,8 @@ impl Loads {
                 self.policy_reloads.with_label_values(&["failure"]).inc();
                 self.policy_ok.set(0.0);
             }
+            // What shadows do, cycles tell.
+            Event::ShadowLoaded { .. } | Event::ShadowRefused { .. } | Event::Promoted { .. } => (),
             Event::Started { .. } | Event::Stopped { .. } | Event::Recovered { .. } | Event::Cancelled { .. } => (),
         }
     }

@@ -129,6 +129,7 @@ fn report(outcome: CycleOutcome) -> CycleReport {
         refusals: Vec::new(),
         predictions: BTreeMap::new(),
         realised: None,
+        shadows: Vec::new(),
         migrations: Vec::new(),
         outcome,
         timings: Timings::default(),

@@ -306,6 +306,36 @@ impl Realised {
     pub const AFTER_CYCLES: u64 = 3;
 }
 
+/// What a policy would have done that is asked beside the one that decides.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ShadowReport {
+    /// As the configuration calls it.
+    pub name: String,
+    /// Who was asked; absent while none is loaded.
+    pub policy: Option<PolicyId>,
+    /// Why it gave no plan: kind and reason.
+    pub failure: Option<(String, String)>,
+    /// Its line for people.
+    pub summary: String,
+    /// Moves that it proposed.
+    pub proposed: usize,
+    /// Moves that the guard would have let through.
+    pub approved: usize,
+    /// Slots that the guard would have held back, by its check.
+    pub refused: BTreeMap<String, usize>,
+    /// Bytes of the moves that the guard would have let through, estimated.
+    pub bytes: u64,
+    /// By resource, for the moves that the guard would have let through.
+    pub predictions: BTreeMap<String, Prediction>,
+    /// How far it disagrees with the policy that decides: the part of all moves proposed by either that only one of them
+    /// proposed, 0 to 1; 0 when neither proposed any.
+    pub disagreement: f64,
+    /// Milliseconds that its call took.
+    pub call_ms: f64,
+    /// Bytes of linear memory that it holds.
+    pub memory_bytes: usize,
+}
+
 /// Everything about one turn of the loop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CycleReport {
@@ -330,6 +360,9 @@ pub struct CycleReport {
     /// What came of an earlier plan, in the cycle in which that can be said.
     #[serde(default)]
     pub realised: Option<Realised>,
+    /// What policies would have done that are asked beside the one that decides.
+    #[serde(default)]
+    pub shadows: Vec<ShadowReport>,
     /// What was moved.
     pub migrations: Vec<MigrationReport>,
     /// How it ended.

@@ -66,6 +66,13 @@ impl PolicyHost {
         &self.settings
     }
 
+    /// The same host, for files whose digest nobody pinned.
+    #[must_use]
+    pub fn unpinned(&self) -> Self {
+        let settings = Settings { sha256: None, ..(*self.settings).clone() };
+        Self { engine: self.engine.clone(), settings: Arc::new(settings) }
+    }
+
     /// Loads a policy up to its configuration: it was not asked for a plan yet. Blocks: for milliseconds when the
     /// policy is small or cached, for seconds otherwise.
     ///

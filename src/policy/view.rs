@@ -58,7 +58,7 @@ impl View {
     }
 
     pub(super) fn metrics(&self) -> Vec<types::Metric> {
-        let lower = |metric: &crate::model::MetricInfo| types::Metric {
+        let lower = |metric: &MetricInfo| types::Metric {
             name: metric.name.clone(),
             unit: metric.unit.clone(),
             help: metric.help.clone(),

@@ -64,6 +64,29 @@ pub enum Event {
         /// Stage and cause, for people.
         why: String,
     },
+    /// A policy is asked beside the one that decides from the next cycle on.
+    ShadowLoaded {
+        /// As the configuration calls it.
+        shadow: String,
+        /// Which.
+        policy: PolicyId,
+    },
+    /// A shadow's file was refused; the version before it goes on.
+    ShadowRefused {
+        /// As the configuration calls it.
+        shadow: String,
+        /// Stage and cause, for people.
+        why: String,
+    },
+    /// A person let a shadow decide, or the configured policy again.
+    Promoted {
+        /// As the configuration calls it; absent for the configured policy.
+        shadow: Option<String>,
+        /// Who asked.
+        who: String,
+        /// The reason given.
+        why: String,
+    },
     /// The configuration was read again and is in use.
     ConfigLoaded {
         /// Keys whose change waits for a restart.
@@ -349,6 +372,7 @@ mod tests {
             refusals: Vec::new(),
             predictions: BTreeMap::new(),
             realised: None,
+            shadows: Vec::new(),
             migrations: Vec::new(),
             outcome: CycleOutcome::NoChange,
             timings: Timings { collect_ms: 1.5, ..Timings::default() },

@@ -9,7 +9,7 @@ use super::super::command::Answer;
 use super::super::restart;
 use super::super::status::Reload;
 use super::super::turn::Crew;
-use super::{Control, Happening, stale_after_ms};
+use super::{Control, Happening, PROMOTION, Promotion, stale_after_ms};
 use crate::clock::now_ms;
 use crate::config::{self, ConfigError, Loaded};
 use crate::policy::{self, Policy as _};
@@ -54,19 +54,51 @@ impl Control {
         self.tell(Happening::PolicyLoaded { policy: id, source });
     }
 
+    /// Lets a shadow decide in the configured policy's place, or that again.
+    pub(super) fn promote(&mut self, shadow: Option<String>, who: String, why: String) -> Answer {
+        let promotion = match &shadow {
+            None if self.promotion.is_none() => {
+                return Err("no shadow was promoted: the configured policy decides".into());
+            }
+            None => None,
+            Some(name) => {
+                let found = self.config.shadows.iter().find(|shadow| shadow.name == *name);
+                let Some(found) = found else {
+                    let known: Vec<&str> = self.config.shadows.iter().map(|shadow| shadow.name.as_str()).collect();
+                    let known = if known.is_empty() { "none is configured".to_owned() } else { known.join(", ") };
+                    return Err(format!("there is no shadow '{name}': {known}"));
+                };
+                Some(Promotion::of(found, &self.config.policy))
+            }
+        };
+        self.store.put(PROMOTION, &promotion).map_err(|error| chain(&error))?;
+        self.promotion = promotion;
+        let (source, parameters) = match &self.promotion {
+            Some(promotion) => (promotion.source.clone(), promotion.parameters.clone()),
+            None => (self.config.policy.source.clone(), self.config.policy.parameters.clone()),
+        };
+        info!(%source, who, why, "policy promoted: it decides once it is loaded and tried");
+        let answer =
+            format!("{source} decides as soon as it is loaded and tried; until then the policy before goes on");
+        self.waiting = None;
+        self.feed.turn_to(source, parameters);
+        self.tell(Happening::Promoted { shadow, who, why });
+        Ok(answer)
+    }
+
     /// Takes another configuration, unless it only looks different from the one in use.
     pub(super) async fn config_changed(&mut self) {
         let Some(read) = self.read_config().await else { return };
         let fine = self.status.config.last_reload.as_ref().is_none_or(|reload| reload.accepted);
         let same = read.as_ref().is_ok_and(|loaded| loaded.config == *self.config);
         if !(fine && same) {
-            drop(self.take_config(read));
+            drop(self.take_config(read).await);
         }
     }
 
     pub(super) async fn reload_config(&mut self) -> Answer {
         match self.read_config().await {
-            Some(read) => self.take_config(read),
+            Some(read) => self.take_config(read).await,
             None => Err("the daemon was started without a configuration file".to_owned()),
         }
     }
@@ -78,8 +110,8 @@ impl Control {
     }
 
     /// Takes what was read into use, or shows why not.
-    fn take_config(&mut self, read: Result<Loaded, ConfigError>) -> Answer {
-        let answer = self.use_config(read);
+    async fn take_config(&mut self, read: Result<Loaded, ConfigError>) -> Answer {
+        let answer = self.use_config(read).await;
         let (accepted, detail) = match &answer {
             Ok(detail) => (true, detail.clone()),
             Err(detail) => (false, detail.clone()),
@@ -89,7 +121,7 @@ impl Control {
     }
 
     /// Takes a configuration into use, but for what only a start can change.
-    fn use_config(&mut self, read: Result<Loaded, ConfigError>) -> Answer {
+    async fn use_config(&mut self, read: Result<Loaded, ConfigError>) -> Answer {
         let Loaded { config: new, warnings } = match read {
             Ok(loaded) => loaded,
             Err(refusal) => {
@@ -110,6 +142,15 @@ impl Control {
         if old.policy.source != self.config.policy.source || old.policy.parameters != self.config.policy.parameters {
             self.waiting = None;
             self.feed.turn_to(self.config.policy.source.clone(), self.config.policy.parameters.clone());
+            // Whoever configures another policy means that one.
+            if self.promotion.take().is_some()
+                && let Err(error) = self.store.put(PROMOTION, &self.promotion)
+            {
+                warn!(error = %chain(&error), "a restart will not know that no shadow is promoted any more");
+            }
+        }
+        if old.shadows != self.config.shadows {
+            self.shadows.configure(self.config.shadows.clone()).await;
         }
         self.next_turn_at = self.next_turn_at.min(Instant::now() + interval);
         self.status.stale_after_ms = stale_after_ms(interval);
