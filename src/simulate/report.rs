@@ -104,7 +104,7 @@ pub struct Measures {
     pub prediction_error: Option<f64>,
     /// How often the balance was disturbed after the warm-up.
     pub disturbances: u64,
-    /// Of those, how often cpu excess came to 1.10 and drained nodes were empty, before the next one.
+    /// Of those, how often cpu excess came to 1.10 and drained nodes were empty, for three cycles, before the next one.
     pub recovered: u64,
     /// Seconds that it took in the mean, of those that recovered.
     pub recovery_s: Option<f64>,

@@ -14,9 +14,13 @@ pub(super) const COLUMNS: [Column; 14] = [
     ("CPU×", "mean cpu imbalance ÷ floor: 1 is as even as can be", |of| ratio(balance(of, "cpu").0)),
     ("MAX", "largest cpu imbalance ÷ floor", |of| ratio(balance(of, "cpu").1)),
     ("MEM×", "mean memory imbalance ÷ floor", |of| ratio(balance(of, "memory").0)),
-    ("BACK", "disturbances after which cpu came to 1.10 × floor, and drained nodes were empty, of all", |of| {
-        if of.disturbances == 0 { "-".into() } else { format!("{}/{}", of.recovered, of.disturbances) }
-    }),
+    (
+        "BACK",
+        "disturbances after which cpu came to 1.10 × floor, and drained nodes were empty, for three cycles; of all",
+        |of| {
+            if of.disturbances == 0 { "-".into() } else { format!("{}/{}", of.recovered, of.disturbances) }
+        },
+    ),
     ("IN", "how long that took in the mean", |of| of.recovery_s.map_or("-".into(), time)),
     ("MOVED", "bytes moved", |of| size::format(of.bytes_moved as u64)),
     ("DATA", "bytes moved, as a share of all data", |of| percent(of.data_moved)),
