@@ -16,6 +16,7 @@ const SCENARIOS: &[(&str, &str)] = &[
     ("opposition", include_str!("../../scenarios/opposition.toml")),
     ("scale-out", include_str!("../../scenarios/scale-out.toml")),
     ("scale-in", include_str!("../../scenarios/scale-in.toml")),
+    ("zones", include_str!("../../scenarios/zones.toml")),
 ];
 
 /// The names of all built-in scenarios.

@@ -121,8 +121,8 @@ impl<'a> Engine<'a> {
         for (place, event) in case.events.iter().enumerate() {
             self.at(ms(event.at()), Event::Happens(place));
         }
-        for (at_ms, _) in &case.marks {
-            self.at(*at_ms, Event::Disturbed);
+        for mark in case.marks.iter().filter(|mark| mark.disturbs) {
+            self.at(mark.at_ms, Event::Disturbed);
         }
         self.at(0, Event::Sample);
         if self.policy.is_some() {

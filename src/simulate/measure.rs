@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::judge::{Evenness, RESOURCES};
 use super::report::{Balance, Charts, Measures, PlanOutcome};
 use super::series::Series;
-use crate::model::{NodeId, SLOT_COUNT, SlotSet};
+use crate::model::{MigrationReport, NodeId, SLOT_COUNT};
 
 /// A slot that is back within so many cycles has played ping-pong: an hour of the daemon's own cycles of ten seconds is beyond
 /// what any load would ask for.
@@ -157,7 +157,9 @@ impl Measure {
     }
 
     /// Slots have moved.
-    pub(super) fn moved(&mut self, now_ms: u64, slots: &SlotSet, bytes: f64, from: &NodeId, to: &NodeId) {
+    pub(super) fn moved(&mut self, now_ms: u64, moved: &MigrationReport, between_zones: bool) {
+        let MigrationReport { moved: slots, source: from, target: to, .. } = moved;
+        let bytes = moved.bytes as f64;
         self.all_moved += bytes;
         let bar = (now_ms as f64 / self.end_ms as f64 * BARS as f64) as usize;
         self.charts.moves[bar.min(BARS - 1)] += slots.len() as u64;
@@ -174,6 +176,7 @@ impl Measure {
         }
         if counts {
             self.measures.bytes_moved += bytes;
+            self.measures.bytes_between_zones += if between_zones { bytes } else { 0.0 };
             self.measures.moves += slots.len() as u64;
         }
     }

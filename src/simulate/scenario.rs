@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::collector;
 use crate::guard::Limits;
 use crate::model::units;
-pub use event::Event;
+pub(super) use event::Event;
 
 /// A cluster, its load over time, and what happens to it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -46,7 +46,7 @@ pub struct Scenario {
     pub limits: Limits,
     /// The collector's settings, as in the daemon's configuration.
     #[serde(default)]
-    pub collect: collector::Settings,
+    pub collector: collector::Settings,
     /// Parameters of policies, by their names.
     #[serde(default)]
     pub policy: BTreeMap<String, toml::Table>,
@@ -218,21 +218,11 @@ impl Default for Migration {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScenarioError {
     /// It is not what a scenario looks like; the text says where and what is accepted.
-    #[error("scenario {name}: {message}")]
-    Unreadable {
-        /// Which.
-        name: String,
-        /// What the reader said.
-        message: String,
-    },
-    /// Keys have values that make no sense.
-    #[error("scenario {name}: {}", problems.join("; "))]
-    Senseless {
-        /// Which.
-        name: String,
-        /// Each with its key.
-        problems: Vec<String>,
-    },
+    #[error("{0}")]
+    Unreadable(String),
+    /// Keys have values that make no sense: each with its key.
+    #[error("{}", .0.join("; "))]
+    Senseless(Vec<String>),
 }
 
 impl Scenario {
@@ -241,15 +231,10 @@ impl Scenario {
     /// # Errors
     /// [`ScenarioError`], naming the key.
     pub fn read(name: &str, text: &str) -> Result<Self, ScenarioError> {
-        let unreadable =
-            |error: toml::de::Error| ScenarioError::Unreadable { name: name.to_owned(), message: error.to_string() };
+        let unreadable = |error: toml::de::Error| ScenarioError::Unreadable(error.to_string().trim_end().to_owned());
         let scenario = Self { name: name.to_owned(), ..toml::from_str(text).map_err(unreadable)? };
         let problems = sense::problems(&scenario);
-        if problems.is_empty() {
-            Ok(scenario)
-        } else {
-            Err(ScenarioError::Senseless { name: name.to_owned(), problems })
-        }
+        if problems.is_empty() { Ok(scenario) } else { Err(ScenarioError::Senseless(problems)) }
     }
 
     /// Simulates only so many hours; the warm-up then takes no more than a quarter of them.
@@ -305,13 +290,24 @@ mod tests {
             ("skew = 9.0", "load.skew: 0 to 3 is accepted"),
             ("[limits]\nmin_gian = 1", "unknown field `min_gian`"),
             ("[migration]\nbandwidth = 'much'", "'much' is not a size"),
-            ("[[event]]\nkind = 'fail'\nat = '1m'\nnode = 3", "event.0.node: a node with a replica"),
-            ("[[event]]\nkind = 'fail'\nat = '2h'\nnode = 1", "event.0.at: it must come before hours are over"),
+            ("[data]\nper_node = '32GiB'", "data.per_node: less than cluster.memory is accepted"),
+            ("[[event]]\nkind = 'fail'\nat = '1m'\nnode = 3", "event.0.node: nodes are 0 to 2 at that time"),
+            ("[[event]]\nkind = 'fail'\nat = '2h'\nnode = 1", "event.0.at: it must come before the 1 hours are over"),
+            (
+                "[[event]]\nkind = 'fail'\nat = '1m'\nnode = 1\n[[event]]\nkind = 'fail'\nat = '2m'\nnode = 1",
+                "event.1.node: node 1 has no replica to take over",
+            ),
+            (
+                "[[event]]\nkind = 'join'\nat = '2m'\nnodes = 1\n[[event]]\nkind = 'silence'\nat = '1m'\nnode = 3\n\
+                 lasts = '1m'",
+                "event.1.node: nodes are 0 to 2 at that time",
+            ),
+            ("[[event]]\nkind = 'drain'\nat = '1m'\nnodes = [0, 1, 2]", "event.0.nodes: one node at least"),
             ("[[event]]\nkind = 'fail'\nat = '1m'\nnode = 1\nlasts = '1m'", "unknown field `lasts`"),
             ("[[event]]\nkind = 'quake'\nat = '1m'", "unknown variant `quake`"),
         ] {
             let problem = problem(more);
-            assert!(problem.contains("scenario test") && problem.contains(words), "{more}: {problem}");
+            assert!(problem.contains(words), "{more}: {problem}");
         }
     }
 }

@@ -241,6 +241,11 @@ impl World {
         self.nodes.binary_search_by(|node| node.id.cmp(id)).ok()
     }
 
+    /// The zone of a member.
+    pub(super) fn zone_of(&self, id: &NodeId) -> Option<&str> {
+        Some(&self.nodes[self.place_of(id)?].zone)
+    }
+
     pub(super) fn node_mut(&mut self, id: &NodeId) -> Option<&mut Node> {
         let place = self.place_of(id)?;
         Some(&mut self.nodes[place])
@@ -255,13 +260,14 @@ impl World {
     }
 
     /// The replica of a dead node takes its slots, and the dead one is forgotten.
-    pub(super) fn promote(&mut self, dead: &NodeId, replica: (NodeId, Address), epoch: u64) {
+    pub(super) fn promote(&mut self, dead: &NodeId, replica: (NodeId, Address, String), epoch: u64) {
         let Some(place) = self.place_of(dead) else { return };
         let mut heir = self.nodes[place].clone();
-        (heir.id, heir.address) = replica;
+        (heir.id, heir.address, heir.zone) = replica;
         heir = Node {
             epoch,
             down: false,
+            silent: false,
             migrations: 0,
             replicas: heir.replicas.saturating_sub(1),
             counted: Counted::default(),

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 
 use crate::simulate::Mark;
 
-const WIDTH: f64 = 620.0;
+const WIDTH: f64 = 660.0;
 const HEIGHT: f64 = 230.0;
 const LEFT: f64 = 56.0;
-const RIGHT: f64 = 96.0;
+const RIGHT: f64 = 150.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 38.0;
 
@@ -18,6 +18,8 @@ const STYLES: usize = 6;
 const DASHES: [&str; STYLES] = ["none", "none", "8 3", "8 3 2 3", "4 2", "12 4"];
 /// More marks than these are drawn without their names.
 const MARKS_NAMED: usize = 8;
+/// Letters of a label that fit beside a chart: "balance preset=calm" does.
+const LABEL: usize = 21;
 /// Names at lines' ends keep this distance.
 const LINE_HEIGHT: f64 = 12.0;
 
@@ -215,8 +217,11 @@ fn ticks((from, to): (f64, f64), step: f64) -> impl Iterator<Item = f64> {
 
 /// What fits beside the chart.
 fn short(label: &str) -> String {
-    let short: String = label.chars().take(11).collect();
-    escape(&if short == label { short } else { format!("{short}…") })
+    if label.chars().count() <= LABEL {
+        return escape(label);
+    }
+    let short: String = label.chars().take(LABEL - 1).collect();
+    escape(&format!("{short}…"))
 }
 
 fn path(scale: &Scale, points: &[(f64, f64)]) -> String {

@@ -69,7 +69,7 @@ pub(super) fn heading(scenario: &ScenarioReport) -> String {
 
 /// What went wrong or was held back, in words.
 pub(super) fn remarks(run: &Run) -> Vec<String> {
-    let Measures { refusals, faults, failed_migrations, .. } = &run.measures;
+    let Measures { refusals, faults, failed_migrations, bytes_between_zones, .. } = &run.measures;
     let list = |counts: &std::collections::BTreeMap<String, u64>| {
         counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
     };
@@ -80,10 +80,28 @@ pub(super) fn remarks(run: &Run) -> Vec<String> {
     if !faults.is_empty() {
         remarks.push(format!("cycles without a plan, for the policy failed: {}", list(faults)));
     }
+    if *bytes_between_zones > 0.0 {
+        remarks.push(format!("{} of what moved went to another zone", size::format(*bytes_between_zones as u64)));
+    }
     if *failed_migrations > 0 {
         remarks.push(format!("{failed_migrations} migrations failed"));
     }
     remarks
+}
+
+/// One table of everything, for documents.
+pub(super) fn markdown(report: &Report) -> String {
+    let names: Vec<&str> = ["scenario", "policy"].into_iter().chain(COLUMNS.iter().map(|(name, ..)| *name)).collect();
+    let mut text = format!("| {} |\n|---|---|{}\n", names.join(" | "), "---:|".repeat(COLUMNS.len()));
+    for scenario in &report.scenarios {
+        for (place, run) in scenario.runs.iter().enumerate() {
+            let name = if place == 0 { format!("`{}`", scenario.name) } else { String::new() };
+            let figures = COLUMNS.iter().map(|(_, _, figure)| figure(&run.measures));
+            let cells: Vec<String> = [name, run.policy.replace('|', "\\|")].into_iter().chain(figures).collect();
+            let _ = writeln!(text, "| {} |", cells.join(" | "));
+        }
+    }
+    text
 }
 
 pub(super) fn text(report: &Report) -> String {

@@ -20,9 +20,12 @@ impl Engine<'_> {
             Happening::Burst { .. } => {}
             Happening::Fail { node, .. } => {
                 let Some(id) = self.numbers.get(*node).cloned() else { return };
-                if let Some(node) = self.world.node_mut(&id) {
-                    node.down = true;
-                    self.at(self.now_ms + FAILOVER_MS, Event::Promoted(id));
+                self.fail(id);
+            }
+            Happening::FailZone { zone, .. } => {
+                let of_zone = self.world.nodes.iter().filter(|node| node.zone == *zone);
+                for id in of_zone.map(|node| node.id.clone()).collect::<Vec<_>>() {
+                    self.fail(id);
                 }
             }
             Happening::Join { nodes, .. } => {
@@ -54,11 +57,26 @@ impl Engine<'_> {
         self.changed();
     }
 
+    fn fail(&mut self, id: NodeId) {
+        if let Some(node) = self.world.node_mut(&id) {
+            node.down = true;
+            self.at(self.now_ms + FAILOVER_MS, Event::Promoted(id));
+        }
+    }
+
+    /// The zone after this one, where replicas of its primaries stand.
+    fn next_zone(&self, zone: &str) -> String {
+        let zones = &self.case.newcomers.zones;
+        let place = zones.iter().position(|known| known == zone);
+        place.map_or_else(|| zone.to_owned(), |place| zones[(place + 1) % zones.len()].clone())
+    }
+
     pub(super) fn promote(&mut self, dead: &NodeId) {
         let heir = REPLICAS + self.promoted;
         self.promoted += 1;
         let epoch = self.next_epoch();
-        self.world.promote(dead, (id(heir), address(heir - REPLICAS + (1 << 20))), epoch);
+        let zone = self.next_zone(self.world.zone_of(dead).unwrap_or_default());
+        self.world.promote(dead, (id(heir), address(heir - REPLICAS + (1 << 20)), zone), epoch);
         self.numbers.iter_mut().filter(|number| *number == dead).for_each(|number| *number = id(heir));
         // Whoever follows a known node is one of the cluster, as the daemon sees it as well.
         if let Some(members) = &mut self.members {

@@ -101,11 +101,11 @@ impl Engine<'_> {
     pub(super) fn end(&mut self, number: u64) {
         let Some(carrying) = &mut self.carrying else { return };
         if let Some(report) = carrying.end(number, &mut self.world, self.now_ms) {
-            let bytes = report.bytes as f64;
-            self.measure.moved(self.now_ms, &report.moved, bytes, &report.source, &report.target);
+            let between_zones = self.world.zone_of(&report.source) != self.world.zone_of(&report.target);
+            self.measure.moved(self.now_ms, &report, between_zones);
             if let Some(plan) = self.measure.plans.last_mut() {
                 plan.moves += report.moved.len() as u64;
-                plan.bytes += bytes;
+                plan.bytes += report.bytes as f64;
             }
         }
         self.go_on();

@@ -29,13 +29,21 @@ pub enum Event {
         #[serde(with = "units::duration")]
         fade: Duration,
     },
-    /// A primary dies. Its replica takes over; the dead one is forgotten.
+    /// A primary dies. Its replica, in the next zone, takes over; the dead one is forgotten.
     Fail {
         /// When.
         #[serde(with = "units::duration")]
         at: Duration,
         /// Which.
         node: usize,
+    },
+    /// All primaries of a zone die, as with `fail`.
+    FailZone {
+        /// When.
+        #[serde(with = "units::duration")]
+        at: Duration,
+        /// Which.
+        zone: String,
     },
     /// Empty primaries join.
     Join {
@@ -82,6 +90,7 @@ impl Event {
         match self {
             Self::Burst { at, .. }
             | Self::Fail { at, .. }
+            | Self::FailZone { at, .. }
             | Self::Join { at, .. }
             | Self::Drain { at, .. }
             | Self::Silence { at, .. }

@@ -1,5 +1,6 @@
 //! Whether what a scenario says can be: bounds of single keys, and keys that contradict each other. Pure.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Event, Scenario};
@@ -26,7 +27,7 @@ pub(super) fn problems(scenario: &Scenario) -> Vec<String> {
     require(
         load.swap.as_ref().is_none_or(|swap| swap.slots <= SLOT_COUNT / 2 && swap.every >= scenario.cycle),
         "load.swap",
-        "at most 8192 slots, every cycle or less often",
+        "at most 8192 slots, every cycle or less often, are accepted",
     );
     require(
         load.wave.as_ref().is_none_or(|wave| {
@@ -35,35 +36,72 @@ pub(super) fn problems(scenario: &Scenario) -> Vec<String> {
         "load.wave",
         "a swing of 0 to 1, 1 to 64 groups and a period of a cycle or more are accepted",
     );
-    require(load.drift.as_ref().is_none_or(|drift| drift.over >= scenario.cycle), "load.drift.over", "a cycle or more");
+    require(
+        load.drift.as_ref().is_none_or(|drift| drift.over >= scenario.cycle),
+        "load.drift.over",
+        "a cycle or more is accepted",
+    );
     require(
         load.flip.as_ref().is_none_or(|flip| flip.factor >= 1.0 && flip.every >= Duration::from_secs(1)),
         "load.flip",
-        "a factor of 1 or more, every second or less often",
+        "a factor of 1 or more, every second or less often, is accepted",
     );
     let giant = load.giant.is_none_or(|giant| giant > 0.0 && giant < cluster.nodes as f64);
     require(giant, "load.giant", "more than 0 and less than all nodes' shares is accepted");
     require(data.per_node > 0 && data.key > 0, "data", "per_node and key above 0 are accepted");
+    require(data.per_node < cluster.memory, "data.per_node", "less than cluster.memory is accepted");
     require((0.0..=3.0).contains(&data.spread), "data.spread", "0 to 3 is accepted");
     require(migration.bandwidth > 0, "migration.bandwidth", "more than 0 is accepted");
     require((0.0..=1.0).contains(&migration.busy), "migration.busy", "0 to 1 is accepted");
-    let joined: usize =
-        scenario.event.iter().map(|event| if let Event::Join { nodes, .. } = event { *nodes } else { 0 }).sum();
-    let known = |node: usize| node < cluster.nodes + joined;
-    for (place, event) in scenario.event.iter().enumerate() {
-        let (fine, key, accepted) = match event {
-            Event::Burst { slots, factor, .. } => {
-                (*slots <= SLOT_COUNT && *factor >= 0.0, "slots", "at most 16384 slots and a factor of 0 or more")
-            }
-            Event::Fail { node, .. } => (known(*node) && cluster.replicas > 0, "node", "a node with a replica"),
-            Event::Silence { node, .. } => (known(*node), "node", "the number of a node"),
-            Event::Drain { nodes, .. } => (nodes.iter().all(|node| known(*node)), "nodes", "numbers of nodes"),
-            Event::Join { nodes, .. } => ((1..=1000).contains(nodes), "nodes", "1 to 1000"),
-            Event::Stuck { .. } => (true, "", ""),
-        };
-        require(fine, &format!("event.{place}.{key}"), accepted);
-        let in_time = event.at().as_secs_f64() <= scenario.hours * 3600.0;
-        require(in_time, &format!("event.{place}.at"), "it must come before hours are over");
+    problems.extend(scenario.event.iter().enumerate().flat_map(|(place, event)| of_event(scenario, place, event)));
+    problems
+}
+
+/// What is wrong with the event at this place, by what has happened until then.
+fn of_event(scenario: &Scenario, place: usize, event: &Event) -> Vec<String> {
+    let earlier = || scenario.event.iter().filter(|other| other.at() < event.at());
+    let joined = |other: &Event| if let Event::Join { nodes, .. } = other { *nodes } else { 0 };
+    let nodes = scenario.cluster.nodes + earlier().map(joined).sum::<usize>();
+    let mut problems = Vec::new();
+    let mut require = |fine: bool, key: &str, accepted: String| {
+        if !fine {
+            problems.push(format!("event.{place}.{key}: {accepted}"));
+        }
+    };
+    let known = format!("nodes are 0 to {} at that time", nodes - 1);
+    let in_time = event.at().as_secs_f64() <= scenario.hours * 3600.0;
+    require(in_time, "at", format!("it must come before the {} hours are over", scenario.hours));
+    match event {
+        Event::Burst { slots, factor, .. } => {
+            require(*slots <= SLOT_COUNT, "slots", format!("at most {SLOT_COUNT} are accepted"));
+            require(*factor >= 0.0, "factor", "0 or more is accepted".to_owned());
+        }
+        Event::Fail { node, .. } => {
+            require(*node < nodes, "node", known);
+            let died =
+                earlier().filter(|other| matches!(other, Event::Fail { node: dead, .. } if dead == node)).count();
+            let heir = died < scenario.cluster.replicas as usize;
+            require(heir, "node", format!("node {node} has no replica to take over (cluster.replicas)"));
+        }
+        Event::FailZone { zone, .. } => {
+            let zones = &scenario.cluster.zones;
+            require(zones.contains(zone), "zone", format!("cluster.zones has {}", zones.join(", ")));
+            require(
+                zones.len() > 1 && scenario.cluster.replicas > 0,
+                "zone",
+                "somebody in another zone has to take over".to_owned(),
+            );
+        }
+        Event::Silence { node, .. } => require(*node < nodes, "node", known),
+        Event::Drain { nodes: drained, .. } => {
+            require(drained.iter().all(|node| *node < nodes), "nodes", known);
+            let before =
+                earlier().filter_map(|other| if let Event::Drain { nodes, .. } = other { Some(nodes) } else { None });
+            let all: BTreeSet<&usize> = before.flatten().chain(drained).collect();
+            require(all.len() < nodes, "nodes", "one node at least has to keep the slots".to_owned());
+        }
+        Event::Join { nodes, .. } => require((1..=1000).contains(nodes), "nodes", "1 to 1000 are accepted".to_owned()),
+        Event::Stuck { .. } => {}
     }
     problems
 }
