@@ -48,9 +48,22 @@ pub struct Player {
     pub policy: Option<Box<dyn Policy>>,
 }
 
-/// Every case with its own players, on as many threads as there are cores.
+/// A run that has ended, for those who wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// Of which case.
+    pub case: &'a str,
+    /// Of which player.
+    pub player: &'a str,
+    /// How many have ended.
+    pub ended: usize,
+    /// How many there are.
+    pub all: usize,
+}
+
+/// Every case with its own players, on as many threads as there are cores. `told` hears of each run that ends.
 #[must_use]
-pub fn simulate(games: Vec<(Case, Vec<Player>)>, seed: u64) -> Report {
+pub fn simulate(games: Vec<(Case, Vec<Player>)>, seed: u64, told: impl Fn(Progress<'_>) + Sync) -> Report {
     let (cases, players): (Vec<Case>, Vec<Vec<Player>>) = games.into_iter().unzip();
     let jobs: Vec<(usize, Player)> = players
         .into_iter()
@@ -58,7 +71,7 @@ pub fn simulate(games: Vec<(Case, Vec<Player>)>, seed: u64) -> Report {
         .flat_map(|(case, players)| players.into_iter().map(move |one| (case, one)))
         .collect();
     let mut runs: Vec<Vec<Run>> = cases.iter().map(|_| Vec::new()).collect();
-    for (case, run) in run_all(&cases, jobs) {
+    for (case, run) in run_all(&cases, jobs, &told) {
         runs[case].push(run);
     }
     let scenarios = cases.iter().zip(runs).map(|(case, runs)| summary(case, runs)).collect();
@@ -66,15 +79,17 @@ pub fn simulate(games: Vec<(Case, Vec<Player>)>, seed: u64) -> Report {
 }
 
 /// Runs each job once; gives them in their order.
-fn run_all(cases: &[Case], jobs: Vec<(usize, Player)>) -> Vec<(usize, Run)> {
+fn run_all(cases: &[Case], jobs: Vec<(usize, Player)>, told: &(impl Fn(Progress<'_>) + Sync)) -> Vec<(usize, Run)> {
     let jobs: Vec<Mutex<Option<(usize, Player)>>> = jobs.into_iter().map(|job| Mutex::new(Some(job))).collect();
     let done: Vec<Mutex<Option<(usize, Run)>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
-    let next = AtomicUsize::new(0);
+    let (next, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
         while let Some(place) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|place| *place < jobs.len()) {
             let job = jobs[place].lock().unwrap_or_else(PoisonError::into_inner).take();
             let (case, Player { label, policy }) = job.expect("each place is given once");
             let run = Engine::new(&cases[case], policy).run(&label);
+            let ended = ended.fetch_add(1, Ordering::Relaxed) + 1;
+            told(Progress { case: &cases[case].name, player: &label, ended, all: jobs.len() });
             *done[place].lock().unwrap_or_else(PoisonError::into_inner) = Some((case, run));
         }
     };
@@ -88,6 +103,10 @@ fn run_all(cases: &[Case], jobs: Vec<(usize, Player)>) -> Vec<(usize, Run)> {
     done.collect()
 }
 
+fn mark(mark: &case::Mark) -> Mark {
+    Mark { at_hours: hours(mark.at_ms), name: mark.name.to_owned(), disturbs: mark.disturbs }
+}
+
 fn summary(case: &Case, runs: Vec<Run>) -> ScenarioReport {
     ScenarioReport {
         name: case.name.clone(),
@@ -97,7 +116,7 @@ fn summary(case: &Case, runs: Vec<Run>) -> ScenarioReport {
         cycle_s: case.cycle_ms as f64 / 1000.0,
         primaries: case.primaries(),
         bytes: case.bytes(),
-        marks: case.marks.iter().map(|(at_ms, name)| Mark { at_hours: hours(*at_ms), name: name.clone() }).collect(),
+        marks: case.marks.iter().map(mark).collect(),
         runs,
     }
 }

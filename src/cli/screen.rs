@@ -31,7 +31,7 @@ struct Document<'a, T> {
 }
 
 /// Where a command writes and asks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Screen {
     format: Format,
     colour: bool,

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use serde_json::{Map, Value};
 
 use super::outcome::{Exit, Outcome, refused};
 use super::proposal::source_of;
 use super::screen::Screen;
 use crate::model::{Plan, PolicyId, Snapshot};
 use crate::policy::{self, LoadedPolicy, Policy, PolicyFailure, PolicyHost};
-use crate::simulate::{Case, Player, Recording, Scenario, builtin, builtin_names, simulate};
+use crate::simulate::{Case, Player, Progress, Recording, Scenario, builtin, builtin_names, simulate};
 use crate::store::Store;
 
 /// Who plays, on what.
@@ -39,22 +40,38 @@ pub(super) struct Args {
     /// Also writes a page with charts to this file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Also writes the table to this file, in Markdown
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
 }
 
 /// A policy gets longer than in the daemon, which other work on this machine must not decide about: results repeat.
 const DEADLINE_MS: u64 = 20_000;
 
 pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
+    let waiting = screen.clone();
     let report = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
         let games = games(&args)?;
-        Ok((simulate(games, args.seed), args.html))
+        let report = simulate(games, args.seed, |Progress { case, player, ended, all }| {
+            if waiting.is_live() {
+                waiting.note(&format!("{ended} of {all} runs: {case}, {player}"));
+            }
+        });
+        if let Some(path) = &args.html {
+            write(path, &page::page(&report))?;
+        }
+        if let Some(path) = &args.markdown {
+            write(path, &text::markdown(&report))?;
+        }
+        Ok(report)
     });
-    let (report, html) = report.await??;
-    if let Some(path) = html {
-        std::fs::write(&path, page::page(&report)).with_context(|| format!("cannot write {}", path.display()))?;
-    }
+    let report = report.await??;
     screen.show("Simulation", &report, || text::text(&report))?;
     Ok(Exit::Ok)
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Every case with policies of its own.
@@ -73,7 +90,7 @@ fn games(args: &Args) -> anyhow::Result<Vec<(Case, Vec<Player>)>> {
         [] => policy::embedded_names().into_iter().map(str::to_owned).collect(),
         given => given.to_vec(),
     };
-    let contestants: Vec<Contestant> = specs.iter().map(|spec| Contestant::read(spec)).collect::<Result<_, _>>()?;
+    let contestants = contestants(&specs)?;
     let games = cases(args)?.into_iter().map(|case| {
         let mut players = vec![Player { label: "none".to_owned(), policy: None }];
         for contestant in &contestants {
@@ -82,6 +99,20 @@ fn games(args: &Args) -> anyhow::Result<Vec<(Case, Vec<Player>)>> {
         Ok((case, players))
     });
     games.collect()
+}
+
+/// All who play, told apart by their labels.
+fn contestants(specs: &[String]) -> anyhow::Result<Vec<Contestant>> {
+    let mut contestants: Vec<Contestant> = Vec::new();
+    for spec in specs {
+        let one = Contestant::read(spec)?;
+        if contestants.iter().any(|other| other.label == one.label) {
+            let hint = "policies are told apart by name and parameters; rename a file if two have the same";
+            return Err(refused(format!("--policy {spec}: there is one called '{}' already", one.label), hint));
+        }
+        contestants.push(one);
+    }
+    Ok(contestants)
 }
 
 fn cases(args: &Args) -> anyhow::Result<Vec<Case>> {
@@ -113,7 +144,8 @@ fn scenario(name: &str) -> anyhow::Result<Scenario> {
     }
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
     let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
-    Scenario::read(&stem, &text).map_err(|error| refused(error.to_string(), "docs/simulate.md shows every key"))
+    Scenario::read(&stem, &text)
+        .map_err(|error| refused(format!("scenario {name}: {error}"), "docs/simulate.md shows every key"))
 }
 
 fn recorded(directory: &Path, args: &Args) -> anyhow::Result<Case> {
@@ -135,33 +167,47 @@ fn recorded(directory: &Path, args: &Args) -> anyhow::Result<Case> {
 struct Contestant {
     label: String,
     source: policy::Source,
-    parameters: Option<String>,
+    /// What was given beside its name.
+    parameters: Map<String, Value>,
 }
 
 impl Contestant {
     /// `NAME|FILE[=JSON]`.
     fn read(spec: &str) -> anyhow::Result<Self> {
         let (name, parameters) = match spec.split_once("={") {
-            Some((name, json)) => (name, Some(format!("{{{json}"))),
-            None => (spec, None),
+            Some((name, json)) => (name, object(spec, &format!("{{{json}"))?),
+            None => (spec, Map::new()),
         };
         let source = source_of(name)?;
         let stem = Path::new(name).file_stem().map_or_else(|| name.into(), |stem| stem.to_string_lossy());
-        let label = parameters.as_ref().map_or_else(|| stem.to_string(), |json| format!("{stem} {json}"));
-        Ok(Self { label, source, parameters })
+        Ok(Self { label: label(&stem, &parameters), source, parameters })
     }
 
-    /// A fresh one for a case, with the case's parameters unless others were given.
+    /// A fresh one for a case: what was given counts more than what the case has for it, key by key, so that two sets of
+    /// parameters differ in nothing else.
     fn enter(&self, host: &PolicyHost, case: &Case) -> anyhow::Result<Player> {
-        let load = |parameters: &str| host.load(&self.source, parameters);
-        let mut policy = load(self.parameters.as_deref().unwrap_or("{}"))?;
-        if self.parameters.is_none()
-            && let Some(parameters) = case.parameters.get(&policy.id().name)
-        {
+        let load = |parameters: Map<String, Value>| host.load(&self.source, &Value::Object(parameters).to_string());
+        let mut policy = load(self.parameters.clone())?;
+        if let Some(of_case) = case.parameters.get(&policy.id().name) {
+            let mut parameters = of_case.clone();
+            parameters.extend(self.parameters.clone());
             policy = load(parameters)?;
         }
         Ok(Player { label: self.label.clone(), policy: Some(Box::new(Tireless(policy))) })
     }
+}
+
+fn object(spec: &str, json: &str) -> anyhow::Result<Map<String, Value>> {
+    serde_json::from_str(json).map_err(|error| {
+        let hint = "parameters are a JSON object: --policy 'balance={\"trigger\":1.3}'";
+        refused(format!("--policy {spec}: {error}"), hint)
+    })
+}
+
+/// "balance preset=calm": parameters without JSON's signs where they can do without.
+fn label(name: &str, parameters: &Map<String, Value>) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    parameters.iter().fold(name.to_owned(), |label, (key, value)| format!("{label} {key}={}", text(value)))
 }
 
 /// A policy whose pauses after faults, which go by the clock on the wall, are over at once: simulated cycles come sooner.

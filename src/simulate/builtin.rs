@@ -14,8 +14,10 @@ const SCENARIOS: &[(&str, &str)] = &[
     ("node-loss", include_str!("../../scenarios/node-loss.toml")),
     ("flip", include_str!("../../scenarios/flip.toml")),
     ("opposition", include_str!("../../scenarios/opposition.toml")),
+    ("memory", include_str!("../../scenarios/memory.toml")),
     ("scale-out", include_str!("../../scenarios/scale-out.toml")),
     ("scale-in", include_str!("../../scenarios/scale-in.toml")),
+    ("zones", include_str!("../../scenarios/zones.toml")),
 ];
 
 /// The names of all built-in scenarios.

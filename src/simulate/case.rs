@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::BinaryHeap;
 
+use serde_json::{Map, Value};
+
 use super::scenario::{self, Event, Placement, Scenario};
 use super::workload::{Made, Workload, ms};
 use super::world::{Counted, Node, Noise};
@@ -18,8 +20,8 @@ pub struct Case {
     pub name: String,
     /// One line for people.
     pub summary: String,
-    /// Parameters of policies by name, as JSON.
-    pub parameters: BTreeMap<String, String>,
+    /// Parameters of policies by name.
+    pub parameters: BTreeMap<String, Map<String, Value>>,
     pub(super) seed: u64,
     pub(super) end_ms: u64,
     pub(super) warm_up_ms: u64,
@@ -30,8 +32,8 @@ pub struct Case {
     pub(super) owners: Vec<u32>,
     pub(super) workload: Workload,
     pub(super) events: Vec<Event>,
-    /// When the balance is disturbed, and by what, sorted.
-    pub(super) marks: Vec<(u64, String)>,
+    /// What happens when, sorted.
+    pub(super) marks: Vec<Mark>,
     pub(super) noise: Noise,
     pub(super) migration: scenario::Migration,
     pub(super) limits: Limits,
@@ -49,7 +51,10 @@ impl Case {
             Placement::Balanced => largest_first(&workload.at(0).cpu, &nodes),
         };
         let end_ms = (scenario.hours * 3_600_000.0) as u64;
-        let to_json = |table: &toml::Table| serde_json::to_value(table).unwrap_or_default().to_string();
+        let to_json = |table: &toml::Table| match serde_json::to_value(table) {
+            Ok(Value::Object(parameters)) => parameters,
+            _ => Map::new(),
+        };
         Self {
             name: scenario.name.clone(),
             summary: scenario.summary.clone(),
@@ -71,7 +76,7 @@ impl Case {
             },
             migration: scenario.migration.clone(),
             limits: scenario.limits.clone(),
-            collect: scenario.collect.clone(),
+            collect: scenario.collector.clone(),
         }
     }
 
@@ -139,30 +144,55 @@ fn largest_first(loads: &[f64], nodes: &[Node]) -> Vec<u32> {
     owners
 }
 
+/// Something that happens, for people and for figures.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Mark {
+    pub(super) at_ms: u64,
+    pub(super) name: &'static str,
+    /// Whether it changes how even the cluster is: then it counts how soon a policy evens it again.
+    pub(super) disturbs: bool,
+}
+
+impl Mark {
+    pub(super) const fn disturbs(at_ms: u64, name: &'static str) -> Self {
+        Self { at_ms, name, disturbs: true }
+    }
+
+    const fn harmless(at_ms: u64, name: &'static str) -> Self {
+        Self { at_ms, name, disturbs: false }
+    }
+}
+
 /// The beginning, everything that happens, and every sudden change of load.
-fn marks(scenario: &Scenario, end_ms: u64) -> Vec<(u64, String)> {
-    let mut marks = vec![(0, "start".to_owned())];
-    let mut every = |step: Option<u64>, name: &str| {
+fn marks(scenario: &Scenario, end_ms: u64) -> Vec<Mark> {
+    let mut marks = vec![Mark::disturbs(0, "start")];
+    let mut every = |step: Option<u64>, name| {
         if let Some(step) = step {
-            marks.extend(
-                (1..).map(|number| number * step).take_while(|at| *at < end_ms).map(|at| (at, name.to_owned())),
-            );
+            marks
+                .extend((1..).map(|number| Mark::disturbs(number * step, name)).take_while(|mark| mark.at_ms < end_ms));
         }
     };
     every(scenario.load.swap.as_ref().map(|swap| ms(swap.every)), "swap");
     every(scenario.load.flip.as_ref().map(|flip| ms(flip.every)), "flip");
     for event in &scenario.event {
-        let (at, name) = match event {
-            // What it does shows when it has grown.
-            Event::Burst { at, ramp, .. } => (*at + *ramp, "burst"),
-            Event::Fail { at, .. } => (*at, "fail"),
-            Event::Join { at, .. } => (*at, "join"),
-            Event::Drain { at, .. } => (*at, "drain"),
-            // They change nothing about the balance.
-            Event::Silence { .. } | Event::Stuck { .. } => continue,
-        };
-        marks.push((ms(at), name.to_owned()));
+        let at_ms = ms(event.at());
+        match event {
+            // What it does shows when it has grown, and once more when it is over.
+            Event::Burst { ramp, lasts, fade, .. } => {
+                let grown_ms = at_ms + ms(*ramp);
+                marks.push(Mark::disturbs(grown_ms, "burst"));
+                marks.push(Mark::disturbs(grown_ms + ms(*lasts) + ms(*fade), "over"));
+            }
+            Event::Join { .. } => marks.push(Mark::disturbs(at_ms, "join")),
+            Event::Drain { .. } => marks.push(Mark::disturbs(at_ms, "drain")),
+            // The replica takes over what the dead node had: the balance stays as it was.
+            Event::Fail { .. } => marks.push(Mark::harmless(at_ms, "fail")),
+            Event::FailZone { .. } => marks.push(Mark::harmless(at_ms, "zone fails")),
+            Event::Silence { .. } => marks.push(Mark::harmless(at_ms, "silence")),
+            Event::Stuck { .. } => marks.push(Mark::harmless(at_ms, "stuck")),
+        }
     }
+    marks.retain(|mark| mark.at_ms <= end_ms);
     marks.sort();
     marks
 }

@@ -1,32 +1,26 @@
 //! The discrete events of one run: looks, changes of load, what a scenario brings, ends of migrations.
 //!
 //! Time is a number that jumps from one event to the next. The loop is the daemon's: look, ask, review, move until all has
-//! moved, look again.
+//! moved, look again ([`turn`]).
+
+mod happen;
+mod turn;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
-use std::sync::Arc;
 
 use super::carry::Carrying;
-use super::case::{Case, address, id, node};
+use super::case::Case;
 use super::judge::Judge;
 use super::latency::p99_factor;
 use super::measure::{Measure, State};
-use super::report::{PlanOutcome, Run};
-use super::scenario::Event as Happening;
+use super::report::Run;
 use super::workload::{Workload, ms};
-use super::world::{Node, World};
+use super::world::World;
 use crate::collector::Observer;
-use crate::guard::{self, ApprovedPlan, Past, members};
-use crate::model::{NodeId, NodeRecord, SlotSet, Snapshot};
-use crate::policy::{Policy, PolicyFailure};
-
-/// From its death to the moment when its replica serves: the servers' default node time-out, and a vote.
-const FAILOVER_MS: u64 = 16_000;
-/// Ids of replicas begin here.
-const REPLICAS: u64 = 1 << 32;
-/// Cycles after a plan's end at which is looked what came of it.
-const REALISED_AFTER: u64 = 3;
+use crate::guard::{ApprovedPlan, Past};
+use crate::model::NodeId;
+use crate::policy::Policy;
 
 /// Unix time of the beginning, so that guard and policies see plausible times.
 const EPOCH_MS: u64 = 1_700_000_000_000;
@@ -127,8 +121,8 @@ impl<'a> Engine<'a> {
         for (place, event) in case.events.iter().enumerate() {
             self.at(ms(event.at()), Event::Happens(place));
         }
-        for (at_ms, _) in &case.marks {
-            self.at(*at_ms, Event::Disturbed);
+        for mark in case.marks.iter().filter(|mark| mark.disturbs) {
+            self.at(mark.at_ms, Event::Disturbed);
         }
         self.at(0, Event::Sample);
         if self.policy.is_some() {
@@ -206,198 +200,12 @@ impl<'a> Engine<'a> {
         self.measure.see(self.now_ms, &self.state);
     }
 
-    fn happen(&mut self, place: usize) {
-        let case = self.case;
-        match &case.events[place] {
-            // Bursts are part of the workload.
-            Happening::Burst { .. } => {}
-            Happening::Fail { node, .. } => {
-                let Some(id) = self.numbers.get(*node).cloned() else { return };
-                if let Some(node) = self.world.node_mut(&id) {
-                    node.down = true;
-                    self.at(self.now_ms + FAILOVER_MS, Event::Promoted(id));
-                }
-            }
-            Happening::Join { nodes, .. } => {
-                for _ in 0..*nodes {
-                    let joining = Node { epoch: self.next_epoch(), ..node(self.joined, &case.newcomers) };
-                    self.joined += 1;
-                    self.numbers.push(joining.id.clone());
-                    self.world.join(joining);
-                }
-            }
-            Happening::Drain { nodes, .. } => {
-                for number in nodes {
-                    if let Some(id) = self.numbers.get(*number).cloned()
-                        && let Some(node) = self.world.node_mut(&id)
-                    {
-                        node.draining = true;
-                    }
-                }
-            }
-            Happening::Silence { node, lasts, .. } => {
-                let Some(id) = self.numbers.get(*node).cloned() else { return };
-                if let Some(node) = self.world.node_mut(&id) {
-                    node.silent = true;
-                    self.at(self.now_ms + ms(*lasts), Event::Heard(id));
-                }
-            }
-            Happening::Stuck { lasts, .. } => self.stuck_ms = ms(*lasts),
-        }
-        self.changed();
-    }
-
-    fn promote(&mut self, dead: &NodeId) {
-        let heir = REPLICAS + self.promoted;
-        self.promoted += 1;
-        let epoch = self.next_epoch();
-        self.world.promote(dead, (id(heir), address(heir - REPLICAS + (1 << 20))), epoch);
-        self.numbers.iter_mut().filter(|number| *number == dead).for_each(|number| *number = id(heir));
-        // Whoever follows a known node is one of the cluster, as the daemon sees it as well.
-        if let Some(members) = &mut self.members {
-            members.insert(id(heir));
-        }
-        self.changed();
-    }
-
-    /// Epochs are unique, or the collector tells of a collision.
-    fn next_epoch(&self) -> u64 {
-        self.world.nodes.iter().map(|node| node.epoch).max().unwrap_or(0) + 1
-    }
-
     fn sample(&mut self) {
         let loads: Vec<f64> = self.world.relative_loads();
         for (node, load) in self.world.nodes.iter().zip(loads) {
             self.measure.sample(self.now_ms, &node.id, load);
         }
         self.at(self.now_ms + self.case.cycle_ms.max(60_000), Event::Sample);
-    }
-
-    fn look(&mut self) {
-        self.looked_ms = self.now_ms;
-        let snapshot = Arc::new(self.snapshot());
-        self.members = Some(members(self.members.take(), &snapshot));
-        let plan = self.policy.as_mut().map(|policy| policy.plan(&snapshot));
-        let plan = match plan {
-            Some(Ok(plan)) if !plan.moves.is_empty() => plan,
-            Some(Err(failure)) => {
-                self.note_failure(&failure);
-                return self.rest();
-            }
-            _ => return self.rest(),
-        };
-        let unix_ms = EPOCH_MS + self.now_ms;
-        let ledger = self.past.ledger(unix_ms, SlotSet::default(), self.members.clone());
-        let verdict = guard::review(&plan, &snapshot, &self.case.limits, &ledger, unix_ms);
-        if self.measure.counts(self.now_ms) {
-            self.measure.measures.plans += 1;
-            for refusal in &verdict.refusals {
-                let held = self.measure.measures.refusals.entry(refusal.check.as_str().to_owned()).or_default();
-                *held += refusal.slots.len() as u64;
-            }
-        }
-        if verdict.approved.is_empty() {
-            return self.rest();
-        }
-        let before = self.state.evenness[0].imbalance;
-        self.realise_last();
-        self.measure.plans.push(PlanOutcome {
-            at_hours: hours(self.now_ms),
-            summary: plan.summary,
-            moves: 0,
-            bytes: 0.0,
-            took_s: 0.0,
-            before,
-            predicted: verdict.predictions.get("cpu").map_or(before, |prediction| prediction.imbalance_after),
-            realised: None,
-        });
-        self.approved = Some(verdict.approved);
-        self.at(self.now_ms + ms(self.case.migration.delay), Event::Begin);
-    }
-
-    pub(super) fn snapshot(&mut self) -> Snapshot {
-        let answers = self.world.answers(self.now_ms, &self.case.noise, self.case.seed);
-        let records: Vec<NodeRecord> = answers.iter().map(|answer| answer.record.clone()).collect();
-        let (silent, marks) = (self.world.silent(), self.world.marks());
-        self.observer.see_model(answers, records, &silent, &marks, EPOCH_MS + self.now_ms)
-    }
-
-    fn note_failure(&mut self, failure: &PolicyFailure) {
-        if failure.kind.is_fault() && self.measure.counts(self.now_ms) {
-            *self.measure.measures.faults.entry(failure.kind().to_owned()).or_default() += 1;
-        }
-    }
-
-    /// Waits for the next cycle; at once if this one took longer.
-    fn rest(&mut self) {
-        let next_ms = (self.looked_ms + self.case.cycle_ms).max(self.now_ms + 1);
-        self.at(next_ms, Event::Look);
-    }
-
-    fn begin(&mut self) {
-        let Some(approved) = self.approved.take() else { return };
-        self.plan_began_ms = self.now_ms;
-        self.carrying = Some(Carrying::of(&approved, &self.world));
-        self.go_on();
-    }
-
-    /// Begins what may run now, or ends the turn.
-    fn go_on(&mut self) {
-        let Some(carrying) = &mut self.carrying else { return };
-        let begun = carrying.begin(&mut self.world, self.now_ms, &mut self.migrations, &self.case.migration);
-        for (number, ends_ms) in begun {
-            let ends_ms = ends_ms + std::mem::take(&mut self.stuck_ms);
-            self.queue.push(Reverse((ends_ms, Event::Ended(number))));
-        }
-        let over = carrying.is_over();
-        self.moved();
-        if over {
-            self.end_turn();
-        }
-    }
-
-    fn end(&mut self, number: u64) {
-        let Some(carrying) = &mut self.carrying else { return };
-        if let Some(report) = carrying.end(number, &mut self.world, self.now_ms) {
-            let bytes = report.bytes as f64;
-            self.measure.moved(self.now_ms, &report.moved, bytes, &report.source, &report.target);
-            if let Some(plan) = self.measure.plans.last_mut() {
-                plan.moves += report.moved.len() as u64;
-                plan.bytes += bytes;
-            }
-        }
-        self.go_on();
-    }
-
-    fn end_turn(&mut self) {
-        let Some(carrying) = self.carrying.take() else { return };
-        for report in &carrying.reports {
-            self.past.note(EPOCH_MS + self.now_ms, report);
-            self.observer.slots_moved(&report.moved, EPOCH_MS + self.now_ms);
-            if !report.stayed.is_empty() && self.measure.counts(self.now_ms) {
-                self.measure.measures.failed_migrations += 1;
-            }
-        }
-        let plan = self.measure.plans.len().saturating_sub(1);
-        if let Some(plan) = self.measure.plans.last_mut() {
-            plan.took_s = (self.now_ms - self.plan_began_ms) as f64 / 1000.0;
-        }
-        self.at(self.now_ms + REALISED_AFTER * self.case.cycle_ms, Event::Realised(plan));
-        self.rest();
-    }
-
-    fn realise(&mut self, plan: usize) {
-        let imbalance = self.state.evenness[0].imbalance;
-        if let Some(plan) = self.measure.plans.get_mut(plan) {
-            plan.realised.get_or_insert(imbalance);
-        }
-    }
-
-    /// The next plan ends the time in which the last one shows what it is worth.
-    fn realise_last(&mut self) {
-        if let Some(last) = self.measure.plans.len().checked_sub(1) {
-            self.realise(last);
-        }
     }
 }
 

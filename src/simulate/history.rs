@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::case::Case;
+use super::case::{Case, Mark};
 use super::scenario;
 use super::workload::{Loads, Workload, ms};
 use super::world::{Counted, Node, Noise};
@@ -75,7 +75,7 @@ impl Recording {
             owners: first.owners.as_slice().to_vec(),
             workload: Workload::Recorded(self.frames(end_ms)),
             events: Vec::new(),
-            marks: vec![(0, "start".to_owned())],
+            marks: vec![Mark::disturbs(0, "start")],
             noise: Noise { variation: variation(first), command_usec: 10.0, cycle_ms: ms(cycle) },
             migration: scenario::Migration::default(),
             limits: Limits::default(),

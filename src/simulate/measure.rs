@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use super::judge::{Evenness, RESOURCES};
 use super::report::{Balance, Charts, Measures, PlanOutcome};
 use super::series::Series;
-use crate::model::{NodeId, SLOT_COUNT, SlotSet};
+use crate::model::{MigrationReport, NodeId, SLOT_COUNT};
 
 /// A slot that is back within so many cycles has played ping-pong: an hour of the daemon's own cycles of ten seconds is beyond
 /// what any load would ask for.
 const PING_PONG_CYCLES: u64 = 360;
 /// Bars in the chart of moves.
 const BARS: usize = 50;
-/// A balance this near to the best is a balance.
-pub(super) const RECOVERED: f64 = 1.10;
+/// A balance this near to the best is a balance, if it stays for so many cycles: a plan may pass through one on its way.
+const RECOVERED: f64 = 1.10;
+const RECOVERED_CYCLES: u64 = 3;
 /// A node above this share of its core is overloaded.
 const OVERLOADED: f64 = 0.9;
 
@@ -51,6 +52,8 @@ pub(super) struct Measure {
     all_moved: f64,
     /// Since when the balance is disturbed, if it is.
     disturbed_ms: Option<u64>,
+    /// Since when it has been even again, while that is not sure.
+    even_ms: Option<u64>,
     recovery_s: f64,
     pub(super) measures: Measures,
     pub(super) plans: Vec<PlanOutcome>,
@@ -73,6 +76,7 @@ impl Measure {
             left: BTreeMap::new(),
             all_moved: 0.0,
             disturbed_ms: None,
+            even_ms: None,
             recovery_s: 0.0,
             measures: Measures::default(),
             plans: Vec::new(),
@@ -93,6 +97,9 @@ impl Measure {
 
     /// All was as in `state` from `from_ms` to `to_ms`.
     pub(super) fn pass(&mut self, from_ms: u64, to_ms: u64, state: &State) {
+        if self.even_ms.is_some_and(|even_ms| to_ms >= even_ms + RECOVERED_CYCLES * self.cycle_ms) {
+            self.recovered();
+        }
         let excess = state.evenness.map(Evenness::excess);
         self.charts.cpu_excess.add(from_ms, to_ms, excess[0]);
         self.charts.memory_excess.add(from_ms, to_ms, excess[1]);
@@ -123,18 +130,20 @@ impl Measure {
         if self.counts(now_ms) {
             self.measures.disturbances += 1;
             self.disturbed_ms = Some(now_ms);
+            self.even_ms = None;
         }
     }
 
     /// It has come to this now.
     pub(super) fn see(&mut self, now_ms: u64, state: &State) {
-        if let Some(since_ms) = self.disturbed_ms
-            && state.drained
-            && state.evenness[0].excess() <= RECOVERED
-        {
-            self.disturbed_ms = None;
+        let even = state.drained && state.evenness[0].excess() <= RECOVERED;
+        self.even_ms = self.even_ms.or(self.disturbed_ms.map(|_| now_ms)).filter(|_| even);
+    }
+
+    fn recovered(&mut self) {
+        if let (Some(since_ms), Some(even_ms)) = (self.disturbed_ms.take(), self.even_ms.take()) {
             self.measures.recovered += 1;
-            self.recovery_s += (now_ms - since_ms) as f64 / 1000.0;
+            self.recovery_s += (even_ms - since_ms) as f64 / 1000.0;
         }
     }
 
@@ -148,7 +157,9 @@ impl Measure {
     }
 
     /// Slots have moved.
-    pub(super) fn moved(&mut self, now_ms: u64, slots: &SlotSet, bytes: f64, from: &NodeId, to: &NodeId) {
+    pub(super) fn moved(&mut self, now_ms: u64, moved: &MigrationReport, between_zones: bool) {
+        let MigrationReport { moved: slots, source: from, target: to, .. } = moved;
+        let bytes = moved.bytes as f64;
         self.all_moved += bytes;
         let bar = (now_ms as f64 / self.end_ms as f64 * BARS as f64) as usize;
         self.charts.moves[bar.min(BARS - 1)] += slots.len() as u64;
@@ -165,6 +176,7 @@ impl Measure {
         }
         if counts {
             self.measures.bytes_moved += bytes;
+            self.measures.bytes_between_zones += if between_zones { bytes } else { 0.0 };
             self.measures.moves += slots.len() as u64;
         }
     }
@@ -196,5 +208,29 @@ impl Measure {
         measures.overloaded = self.overloaded_s / seconds;
         measures.p99_factor_mean = self.p99_s / seconds;
         (self.measures, self.plans, self.charts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(imbalance: f64) -> State {
+        let evenness = [Evenness { imbalance, floor: 1.0 }; 3];
+        State { evenness, hottest: 0.5, p99_factor: 1.0, drained: true }
+    }
+
+    #[test]
+    fn a_balance_that_a_plan_passes_through_is_no_recovery() {
+        let mut measure = Measure::new(0, 100_000, 1_000);
+        let mut now_ms = 0;
+        measure.disturb(now_ms);
+        for (imbalance, lasts_ms) in [(1.5, 10_000), (1.05, 1_000), (1.2, 5_000), (1.05, 9_000), (1.3, 1_000)] {
+            measure.see(now_ms, &state(imbalance));
+            measure.pass(now_ms, now_ms + lasts_ms, &state(imbalance));
+            now_ms += lasts_ms;
+        }
+        let (measures, ..) = measure.finish(1.0);
+        assert_eq!((measures.disturbances, measures.recovered, measures.recovery_s), (1, 1, Some(16.0)));
     }
 }

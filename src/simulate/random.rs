@@ -13,8 +13,8 @@ pub(super) struct Random(StdRng);
 pub(super) enum Purpose {
     /// Which slots are hot, and how large each is.
     Slots,
-    /// Where load goes later.
-    Changes,
+    /// Where load goes when it changes for the so-manyth time.
+    Change(u64),
     /// What one look shows, by the time of the look: all policies see the same noise.
     Noise(u64),
 }
@@ -23,7 +23,7 @@ impl Random {
     pub(super) fn new(seed: u64, purpose: Purpose) -> Self {
         let (kind, number) = match purpose {
             Purpose::Slots => (1, 0),
-            Purpose::Changes => (2, 0),
+            Purpose::Change(number) => (2, number),
             Purpose::Noise(at_ms) => (3, at_ms),
         };
         let mut bytes = [0; 32];
@@ -81,8 +81,9 @@ mod tests {
     fn streams_repeat_and_differ_by_purpose() {
         let first = |seed, purpose| Random::new(seed, purpose).below(usize::MAX);
         assert_eq!(first(1, Purpose::Slots), first(1, Purpose::Slots));
-        assert_ne!(first(1, Purpose::Slots), first(1, Purpose::Changes));
+        assert_ne!(first(1, Purpose::Slots), first(1, Purpose::Change(0)));
         assert_ne!(first(1, Purpose::Slots), first(2, Purpose::Slots));
+        assert_ne!(first(1, Purpose::Change(2)), first(2, Purpose::Change(1)), "seeds share no change");
         assert_ne!(first(1, Purpose::Noise(1)), first(1, Purpose::Noise(2)));
     }
 }

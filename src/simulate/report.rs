@@ -32,19 +32,21 @@ pub struct ScenarioReport {
     pub primaries: usize,
     /// Bytes of all slots at the beginning.
     pub bytes: f64,
-    /// What disturbed the balance, and when.
+    /// What happened, and when.
     pub marks: Vec<Mark>,
     /// In the order in which policies were given; the first one does nothing.
     pub runs: Vec<Run>,
 }
 
-/// Something that disturbed the balance.
+/// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Mark {
     /// Hours from the beginning.
     pub at_hours: f64,
     /// What.
     pub name: String,
+    /// Whether it disturbed the balance: those count in `disturbances`.
+    pub disturbs: bool,
 }
 
 /// One policy in one scenario.
@@ -84,6 +86,8 @@ pub struct Measures {
     pub bytes_moved: f64,
     /// The same as a share of all data.
     pub data_moved: f64,
+    /// Bytes moved from one zone to another.
+    pub bytes_between_zones: f64,
     /// Slots moved, each time counted.
     pub moves: u64,
     /// Different slots moved twice or more.
@@ -104,7 +108,7 @@ pub struct Measures {
     pub prediction_error: Option<f64>,
     /// How often the balance was disturbed after the warm-up.
     pub disturbances: u64,
-    /// Of those, how often cpu excess came to 1.10 and drained nodes were empty, before the next one.
+    /// Of those, how often cpu excess came to 1.10 and drained nodes were empty, for three cycles, before the next one.
     pub recovered: u64,
     /// Seconds that it took in the mean, of those that recovered.
     pub recovery_s: Option<f64>,

@@ -1,4 +1,8 @@
-//! What a scenario file says. Units and defaults are here; what follows from them, others know.
+//! What a scenario file says. Units and defaults are here; whether it makes sense, [`sense`] knows, and what follows from
+//! it, others.
+
+mod event;
+mod sense;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +11,8 @@ use serde::Deserialize;
 
 use crate::collector;
 use crate::guard::Limits;
-use crate::model::{SLOT_COUNT, units};
+use crate::model::units;
+pub(super) use event::Event;
 
 /// A cluster, its load over time, and what happens to it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -41,7 +46,7 @@ pub struct Scenario {
     pub limits: Limits,
     /// The collector's settings, as in the daemon's configuration.
     #[serde(default)]
-    pub collect: collector::Settings,
+    pub collector: collector::Settings,
     /// Parameters of policies, by their names.
     #[serde(default)]
     pub policy: BTreeMap<String, toml::Table>,
@@ -209,87 +214,33 @@ impl Default for Migration {
     }
 }
 
-/// Something that happens once. Nodes are numbered from 0, in the order of their joining.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
-pub enum Event {
-    /// Some slots, at random, get many times their load.
-    Burst {
-        /// When.
-        #[serde(with = "units::duration")]
-        at: Duration,
-        /// How many slots.
-        slots: usize,
-        /// How many times their load.
-        factor: f64,
-        /// How long it grows.
-        #[serde(with = "units::duration")]
-        ramp: Duration,
-        /// How long it stays.
-        #[serde(with = "units::duration")]
-        lasts: Duration,
-        /// How long it fades.
-        #[serde(with = "units::duration")]
-        fade: Duration,
-    },
-    /// A primary dies. Its replica takes over; the dead one is forgotten.
-    Fail {
-        /// When.
-        #[serde(with = "units::duration")]
-        at: Duration,
-        /// Which.
-        node: usize,
-    },
-    /// Empty primaries join.
-    Join {
-        /// When.
-        #[serde(with = "units::duration")]
-        at: Duration,
-        /// How many.
-        nodes: usize,
-    },
-    /// Nodes are to be emptied.
-    Drain {
-        /// When.
-        #[serde(with = "units::duration")]
-        at: Duration,
-        /// Which.
-        nodes: Vec<usize>,
-    },
-    /// A node serves its clients and does not answer us.
-    Silence {
-        /// When.
-        #[serde(with = "units::duration")]
-        at: Duration,
-        /// Which.
-        node: usize,
-        /// For how long.
-        #[serde(with = "units::duration")]
-        lasts: Duration,
-    },
-    /// The next migration gets stuck.
-    Stuck {
-        /// When.
-        #[serde(with = "units::duration")]
-        at: Duration,
-        /// For how long.
-        #[serde(with = "units::duration")]
-        lasts: Duration,
-    },
+/// Why a scenario cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScenarioError {
+    /// It is not what a scenario looks like; the text says where and what is accepted.
+    #[error("{0}")]
+    Unreadable(String),
+    /// Keys have values that make no sense: each with its key.
+    #[error("{}", .0.join("; "))]
+    Senseless(Vec<String>),
 }
 
-impl Event {
-    /// When it happens.
-    #[must_use]
-    pub const fn at(&self) -> Duration {
-        match self {
-            Self::Burst { at, .. }
-            | Self::Fail { at, .. }
-            | Self::Join { at, .. }
-            | Self::Drain { at, .. }
-            | Self::Silence { at, .. }
-            | Self::Stuck { at, .. } => *at,
-        }
+impl Scenario {
+    /// Reads the text of a scenario file.
+    ///
+    /// # Errors
+    /// [`ScenarioError`], naming the key.
+    pub fn read(name: &str, text: &str) -> Result<Self, ScenarioError> {
+        let unreadable = |error: toml::de::Error| ScenarioError::Unreadable(error.to_string().trim_end().to_owned());
+        let scenario = Self { name: name.to_owned(), ..toml::from_str(text).map_err(unreadable)? };
+        let problems = sense::problems(&scenario);
+        if problems.is_empty() { Ok(scenario) } else { Err(ScenarioError::Senseless(problems)) }
+    }
+
+    /// Simulates only so many hours; the warm-up then takes no more than a quarter of them.
+    pub fn shorten(&mut self, hours: f64) {
+        self.hours = hours;
+        self.warm_up = self.warm_up.min(Duration::from_secs_f64(hours * 900.0));
     }
 }
 
@@ -311,114 +262,6 @@ const fn one_group() -> usize {
 
 const fn sixteen_gib() -> u64 {
     16 << 30
-}
-
-/// Why a scenario cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ScenarioError {
-    /// It is not what a scenario looks like; the text says where and what is accepted.
-    #[error("scenario {name}: {message}")]
-    Unreadable {
-        /// Which.
-        name: String,
-        /// What the reader said.
-        message: String,
-    },
-    /// Keys have values that make no sense.
-    #[error("scenario {name}: {}", problems.join("; "))]
-    Senseless {
-        /// Which.
-        name: String,
-        /// Each with its key.
-        problems: Vec<String>,
-    },
-}
-
-impl Scenario {
-    /// Reads the text of a scenario file.
-    ///
-    /// # Errors
-    /// [`ScenarioError`], naming the key.
-    pub fn read(name: &str, text: &str) -> Result<Self, ScenarioError> {
-        let unreadable =
-            |error: toml::de::Error| ScenarioError::Unreadable { name: name.to_owned(), message: error.to_string() };
-        let scenario = Self { name: name.to_owned(), ..toml::from_str(text).map_err(unreadable)? };
-        let problems = scenario.problems();
-        if problems.is_empty() {
-            Ok(scenario)
-        } else {
-            Err(ScenarioError::Senseless { name: name.to_owned(), problems })
-        }
-    }
-
-    /// Simulates only so many hours; the warm-up then takes no more than a quarter of them.
-    pub fn shorten(&mut self, hours: f64) {
-        self.hours = hours;
-        self.warm_up = self.warm_up.min(Duration::from_secs_f64(hours * 900.0));
-    }
-
-    /// Everything that makes no sense, each with its key.
-    fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let mut require = |fine: bool, key: &str, accepted: &str| {
-            if !fine {
-                problems.push(format!("{key}: {accepted}"));
-            }
-        };
-        let Self { cluster, load, data, migration, .. } = self;
-        require(self.hours > 0.0 && self.hours <= 10_000.0, "hours", "more than 0 and at most 10000 are accepted");
-        require(self.cycle >= Duration::from_secs(1), "cycle", "1s or more is accepted");
-        require(self.warm_up.as_secs_f64() < self.hours * 3600.0, "warm_up", "it must end before hours are over");
-        require((2..=1000).contains(&cluster.nodes), "cluster.nodes", "2 to 1000 are accepted");
-        require(cluster.weights.iter().all(|weight| *weight > 0.0), "cluster.weights", "numbers above 0 are accepted");
-        require(load.utilisation > 0.0 && load.utilisation < 1.0, "load.utilisation", "between 0 and 1 is accepted");
-        require((0.0..=3.0).contains(&load.skew), "load.skew", "0 to 3 is accepted");
-        require((0.0..=2.0).contains(&load.noise), "load.noise", "0 to 2 is accepted");
-        require(!load.command.is_zero(), "load.command", "more than nothing is accepted");
-        require(
-            load.swap.as_ref().is_none_or(|swap| swap.slots <= SLOT_COUNT / 2 && swap.every >= self.cycle),
-            "load.swap",
-            "at most 8192 slots, every cycle or less often",
-        );
-        require(
-            load.wave.as_ref().is_none_or(|wave| {
-                (0.0..=1.0).contains(&wave.swing) && (1..=64).contains(&wave.groups) && wave.period >= self.cycle
-            }),
-            "load.wave",
-            "a swing of 0 to 1, 1 to 64 groups and a period of a cycle or more are accepted",
-        );
-        require(load.drift.as_ref().is_none_or(|drift| drift.over >= self.cycle), "load.drift.over", "a cycle or more");
-        require(
-            load.flip.as_ref().is_none_or(|flip| flip.factor >= 1.0 && flip.every >= Duration::from_secs(1)),
-            "load.flip",
-            "a factor of 1 or more, every second or less often",
-        );
-        let giant = load.giant.is_none_or(|giant| giant > 0.0 && giant < cluster.nodes as f64);
-        require(giant, "load.giant", "more than 0 and less than all nodes' shares is accepted");
-        require(data.per_node > 0 && data.key > 0, "data", "per_node and key above 0 are accepted");
-        require((0.0..=3.0).contains(&data.spread), "data.spread", "0 to 3 is accepted");
-        require(migration.bandwidth > 0, "migration.bandwidth", "more than 0 is accepted");
-        require((0.0..=1.0).contains(&migration.busy), "migration.busy", "0 to 1 is accepted");
-        let joined: usize =
-            self.event.iter().map(|event| if let Event::Join { nodes, .. } = event { *nodes } else { 0 }).sum();
-        let known = |node: usize| node < cluster.nodes + joined;
-        for (place, event) in self.event.iter().enumerate() {
-            let (fine, key, accepted) = match event {
-                Event::Burst { slots, factor, .. } => {
-                    (*slots <= SLOT_COUNT && *factor >= 0.0, "slots", "at most 16384 slots and a factor of 0 or more")
-                }
-                Event::Fail { node, .. } => (known(*node) && cluster.replicas > 0, "node", "a node with a replica"),
-                Event::Silence { node, .. } => (known(*node), "node", "the number of a node"),
-                Event::Drain { nodes, .. } => (nodes.iter().all(|node| known(*node)), "nodes", "numbers of nodes"),
-                Event::Join { nodes, .. } => ((1..=1000).contains(nodes), "nodes", "1 to 1000"),
-                Event::Stuck { .. } => (true, "", ""),
-            };
-            require(fine, &format!("event.{place}.{key}"), accepted);
-            let in_time = event.at().as_secs_f64() <= self.hours * 3600.0;
-            require(in_time, &format!("event.{place}.at"), "it must come before hours are over");
-        }
-        problems
-    }
 }
 
 impl Cluster {
@@ -447,13 +290,24 @@ mod tests {
             ("skew = 9.0", "load.skew: 0 to 3 is accepted"),
             ("[limits]\nmin_gian = 1", "unknown field `min_gian`"),
             ("[migration]\nbandwidth = 'much'", "'much' is not a size"),
-            ("[[event]]\nkind = 'fail'\nat = '1m'\nnode = 3", "event.0.node: a node with a replica"),
-            ("[[event]]\nkind = 'fail'\nat = '2h'\nnode = 1", "event.0.at: it must come before hours are over"),
+            ("[data]\nper_node = '32GiB'", "data.per_node: less than cluster.memory is accepted"),
+            ("[[event]]\nkind = 'fail'\nat = '1m'\nnode = 3", "event.0.node: nodes are 0 to 2 at that time"),
+            ("[[event]]\nkind = 'fail'\nat = '2h'\nnode = 1", "event.0.at: it must come before the 1 hours are over"),
+            (
+                "[[event]]\nkind = 'fail'\nat = '1m'\nnode = 1\n[[event]]\nkind = 'fail'\nat = '2m'\nnode = 1",
+                "event.1.node: node 1 has no replica to take over",
+            ),
+            (
+                "[[event]]\nkind = 'join'\nat = '2m'\nnodes = 1\n[[event]]\nkind = 'silence'\nat = '1m'\nnode = 3\n\
+                 lasts = '1m'",
+                "event.1.node: nodes are 0 to 2 at that time",
+            ),
+            ("[[event]]\nkind = 'drain'\nat = '1m'\nnodes = [0, 1, 2]", "event.0.nodes: one node at least"),
             ("[[event]]\nkind = 'fail'\nat = '1m'\nnode = 1\nlasts = '1m'", "unknown field `lasts`"),
             ("[[event]]\nkind = 'quake'\nat = '1m'", "unknown variant `quake`"),
         ] {
             let problem = problem(more);
-            assert!(problem.contains("scenario test") && problem.contains(words), "{more}: {problem}");
+            assert!(problem.contains(words), "{more}: {problem}");
         }
     }
 }

@@ -26,7 +26,11 @@ impl Series {
     /// The figure is `value` from `from_ms` to `to_ms`.
     pub(super) fn add(&mut self, from_ms: u64, to_ms: u64, value: f64) {
         let part = |at_ms: u64| ((at_ms as f64 / 1000.0 / self.step_s) as usize).min(PARTS - 1);
-        for place in part(from_ms)..=part(to_ms) {
+        if to_ms <= from_ms {
+            return;
+        }
+        // The last millisecond is the one before `to_ms`: what begins then belongs to the next part.
+        for place in part(from_ms)..=part(to_ms - 1) {
             // The smaller of a number and NaN is the number.
             self.least[place] = self.least[place].min(value);
             self.most[place] = self.most[place].max(value);
@@ -45,7 +49,7 @@ mod tests {
         series.add(2_000_000, 2_000_010, 7.0);
         series.add(2_000_010, 4_000_000, 2.0);
         assert_eq!((series.least.len(), series.step_s), (PARTS, 10.0));
-        assert_eq!((series.least[200], series.most[200]), (1.0, 7.0));
+        assert_eq!((series.least[200], series.most[200]), (2.0, 7.0), "what ended where the part begins is not of it");
         assert_eq!((series.least[199], series.most[199]), (1.0, 1.0));
         assert_eq!((series.least[399], series.most[399]), (2.0, 2.0));
     }

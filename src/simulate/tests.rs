@@ -52,7 +52,7 @@ fn balance() -> Option<Box<dyn Policy>> {
 /// Half an hour in cycles of a minute, with the collector's means in proportion.
 const SMALL: &str = "summary = 'small'\nhours = 0.5\ncycle = '1m'\n[cluster]\nnodes = 4\n\
     [load]\nutilisation = 0.4\nskew = 0.99\nnoise = 0.3\n\
-    [collect]\nfast_half_life = '3m'\nslow_half_life = '30m'\nfreeze = '2m'\n";
+    [collector]\nfast_half_life = '3m'\nslow_half_life = '30m'\nfreeze = '2m'\n";
 
 fn case(more: &str) -> Case {
     Case::of(&Scenario::read("test", &format!("{SMALL}{more}")).expect("a scenario"), 1)
@@ -86,7 +86,7 @@ fn the_same_seed_gives_the_same_report() {
         let case = Case::of(&Scenario::read("test", SMALL).expect("a scenario"), seed);
         let players = ["none", "balance"]
             .map(|name| Player { label: name.to_owned(), policy: if name == "none" { None } else { balance() } });
-        serde_json::to_string(&simulate(vec![(case, players.into())], seed)).expect("serialises")
+        serde_json::to_string(&simulate(vec![(case, players.into())], seed, |_| {})).expect("serialises")
     };
     assert_eq!(report(1), report(1));
     assert_ne!(report(1), report(2));
@@ -177,4 +177,42 @@ fn a_recording_is_replayed_with_other_decisions() {
     assert!(run.measures.balance["cpu"].excess_mean < none.measures.balance["cpu"].excess_mean, "{:?}", run.measures);
     assert_eq!(Recording::of(Vec::new()), Err(HistoryError::NoSnapshot));
     assert_eq!(Recording::of(vec![Snapshot::default()]), Err(HistoryError::NoColumn("cpu-usec")));
+}
+
+#[test]
+fn replicas_stand_in_the_next_zone_and_answer_even_if_the_dead_did_not() {
+    let zones = SMALL.replace("nodes = 4", "nodes = 6\nzones = ['a', 'b', 'c']");
+    let events = "[[event]]\nkind = 'silence'\nat = '1m'\nnode = 0\nlasts = '20m'\n\
+        [[event]]\nkind = 'fail-zone'\nat = '2m'\nzone = 'a'\n";
+    let case = Case::of(&Scenario::read("test", &format!("{zones}{events}")).expect("a scenario"), 1);
+    let mut engine = Engine::new(&case, balance());
+    while engine.step() {}
+    let zones: Vec<&str> = engine.world.nodes.iter().map(|node| node.zone.as_str()).collect();
+    assert_eq!(zones, ["b", "c", "b", "c", "b", "b"], "the heirs come last");
+    assert!(engine.world.nodes.iter().all(|node| node.answers()));
+}
+
+#[test]
+fn what_moves_between_zones_is_counted() {
+    let zones = SMALL.replace("nodes = 4", "nodes = 4\nzones = ['a', 'b']");
+    let case = Case::of(&Scenario::read("test", &format!("{zones}[limits]\nmin_gain = 0.0\n")).expect("a scenario"), 1);
+    let once = |target| {
+        native(move |snapshot: &Arc<Snapshot>| {
+            let there = snapshot.owners.as_slice()[0] == target;
+            Ok(if there { Vec::new() } else { vec![step(0, target)] })
+        })
+    };
+    // Slot 0 is on node 0 in zone a; so is node 2.
+    let (near, far) = (play(&case, once(2)), play(&case, once(1)));
+    assert_eq!((near.measures.moves, far.measures.moves), (1, 1), "{:?}", near.measures);
+    assert_eq!(near.measures.bytes_between_zones, 0.0);
+    assert_eq!(far.measures.bytes_between_zones, far.measures.bytes_moved);
+}
+
+#[test]
+fn only_what_changes_the_balance_is_a_disturbance() {
+    let events = "[[event]]\nkind = 'fail'\nat = '5m'\nnode = 0\n\
+        [[event]]\nkind = 'burst'\nat = '10m'\nslots = 100\nfactor = 9.0\nramp = '10s'\nlasts = '5m'\nfade = '1m'\n";
+    let run = play(&case(events), None);
+    assert_eq!(run.measures.disturbances, 3, "the start, the burst, and its end");
 }

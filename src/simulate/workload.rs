@@ -191,7 +191,7 @@ impl Made {
         if let Some(Swap { every, slots }) = self.swap.clone() {
             while (self.swaps_done + 1) * ms(every) <= at_ms {
                 self.swaps_done += 1;
-                let mut random = Random::new(self.seed.wrapping_add(self.swaps_done), Purpose::Changes);
+                let mut random = Random::new(self.seed, Purpose::Change(self.swaps_done));
                 let mut hottest: Vec<usize> = (0..SLOT_COUNT).collect();
                 hottest.sort_by(|one, other| self.base[*other].total_cmp(&self.base[*one]));
                 for slot in &hottest[..slots] {
@@ -202,7 +202,7 @@ impl Made {
         if let Some(Drift { over }) = self.drift.clone() {
             while self.drifts_done == 0 || self.drifts_done * ms(over) <= at_ms {
                 self.drifts_done += 1;
-                let mut random = Random::new(self.seed.wrapping_add(self.drifts_done), Purpose::Changes);
+                let mut random = Random::new(self.seed, Purpose::Change(self.drifts_done));
                 self.base.clone_from(&self.drift_to);
                 random.shuffle(&mut self.drift_to);
             }

@@ -213,10 +213,15 @@ impl World {
         }
     }
 
-    /// Share of a core that each serving node uses, migrations included.
+    /// Microseconds a second that migrations take of a node.
+    fn moving_cpu(&self, node: &Node) -> f64 {
+        f64::from(node.migrations) * self.busy * 1e6
+    }
+
+    /// Share of its core that each serving node uses, migrations included. A core of weight 2 does twice as much.
     pub(super) fn utilisations(&self) -> impl Iterator<Item = f64> {
         let serving = self.nodes.iter().zip(&self.sums).filter(|(node, _)| !node.down);
-        serving.map(|(node, sums)| (sums[0] + OWN_CPU) / (1e6 * node.weight) + f64::from(node.migrations) * self.busy)
+        serving.map(|(node, sums)| (sums[0] + OWN_CPU + self.moving_cpu(node)) / (1e6 * node.weight))
     }
 
     /// The load of each node ÷ the mean, migrations left aside.
@@ -236,6 +241,11 @@ impl World {
         self.nodes.binary_search_by(|node| node.id.cmp(id)).ok()
     }
 
+    /// The zone of a member.
+    pub(super) fn zone_of(&self, id: &NodeId) -> Option<&str> {
+        Some(&self.nodes[self.place_of(id)?].zone)
+    }
+
     pub(super) fn node_mut(&mut self, id: &NodeId) -> Option<&mut Node> {
         let place = self.place_of(id)?;
         Some(&mut self.nodes[place])
@@ -250,13 +260,14 @@ impl World {
     }
 
     /// The replica of a dead node takes its slots, and the dead one is forgotten.
-    pub(super) fn promote(&mut self, dead: &NodeId, replica: (NodeId, Address), epoch: u64) {
+    pub(super) fn promote(&mut self, dead: &NodeId, replica: (NodeId, Address, String), epoch: u64) {
         let Some(place) = self.place_of(dead) else { return };
         let mut heir = self.nodes[place].clone();
-        (heir.id, heir.address) = replica;
+        (heir.id, heir.address, heir.zone) = replica;
         heir = Node {
             epoch,
             down: false,
+            silent: false,
             migrations: 0,
             replicas: heir.replicas.saturating_sub(1),
             counted: Counted::default(),
@@ -304,5 +315,29 @@ impl Node {
             probe: PROBE.div_f64(1.0 - busy),
             slots: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulate::case::node;
+    use crate::simulate::scenario::Cluster;
+
+    #[test]
+    fn a_migration_takes_less_of_a_larger_node() {
+        let nodes = (0..2).map(|number| Node { migrations: 1, ..node(number, &Cluster::of(2)) }).collect::<Vec<_>>();
+        let nodes = vec![nodes[0].clone(), Node { weight: 2.0, ..nodes[1].clone() }];
+        let none = vec![0.0; SLOT_COUNT];
+        let loads = Loads {
+            cpu: none.clone(),
+            net_in: none.clone(),
+            net_out: none.clone(),
+            bytes: none.clone().into(),
+            keys: none.into(),
+        };
+        let world = World::new(nodes, vec![0; SLOT_COUNT], loads, 0.2);
+        let found: Vec<f64> = world.utilisations().collect();
+        assert_eq!(found, [0.202, 0.101]);
     }
 }

@@ -4,7 +4,7 @@ use crate::cli::Ballast;
 
 const SCENARIO: &str = "summary = 'skewed'\nhours = 0.4\ncycle = '1m'\n\
     [cluster]\nnodes = 4\n[load]\nutilisation = 0.4\nskew = 0.99\nnoise = 0.2\n\
-    [collect]\nfast_half_life = '3m'\nslow_half_life = '30m'\nfreeze = '2m'\n\
+    [collector]\nfast_half_life = '3m'\nslow_half_life = '30m'\nfreeze = '2m'\n\
     [[event]]\nkind = 'join'\nat = '12m'\nnodes = 1\n";
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn what_cannot_be_simulated_is_refused_with_the_key_and_what_to_do() {
     for (words, reasons) in [
         (vec!["simulate"], vec!["--scenario"]),
         (vec!["simulate", "--scenario", "quake"], vec!["there is no scenario 'quake'", "moving-hot-spot"]),
-        (vec!["simulate", "--scenario", &broken], vec!["scenario broken", "unknown field `skwe`", "docs/simulate.md"]),
+        (vec!["simulate", "--scenario", &broken], vec!["broken.toml", "line 5", "unknown field `skwe`", "docs/simulate.md"]),
         (
             vec!["simulate", "--scenario", "zipf", "--policy", "magic"],
             vec!["there is no policy 'magic'", "balance, slots"],

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 
 use crate::simulate::Mark;
 
-const WIDTH: f64 = 620.0;
+const WIDTH: f64 = 660.0;
 const HEIGHT: f64 = 230.0;
 const LEFT: f64 = 56.0;
-const RIGHT: f64 = 96.0;
+const RIGHT: f64 = 150.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 38.0;
 
@@ -18,6 +18,10 @@ const STYLES: usize = 6;
 const DASHES: [&str; STYLES] = ["none", "none", "8 3", "8 3 2 3", "4 2", "12 4"];
 /// More marks than these are drawn without their names.
 const MARKS_NAMED: usize = 8;
+/// Letters of a label that fit beside a chart: "balance preset=calm" does.
+const LABEL: usize = 21;
+/// Names of marks keep this distance.
+const MARK_WIDTH: f64 = 36.0;
 /// Names at lines' ends keep this distance.
 const LINE_HEIGHT: f64 = 12.0;
 
@@ -215,8 +219,11 @@ fn ticks((from, to): (f64, f64), step: f64) -> impl Iterator<Item = f64> {
 
 /// What fits beside the chart.
 fn short(label: &str) -> String {
-    let short: String = label.chars().take(11).collect();
-    escape(&if short == label { short } else { format!("{short}…") })
+    if label.chars().count() <= LABEL {
+        return escape(label);
+    }
+    let short: String = label.chars().take(LABEL - 1).collect();
+    escape(&format!("{short}…"))
 }
 
 fn path(scale: &Scale, points: &[(f64, f64)]) -> String {
@@ -232,13 +239,21 @@ fn path(scale: &Scale, points: &[(f64, f64)]) -> String {
 }
 
 fn draw_marks(svg: &mut String, scale: &Scale, marks: &[Mark]) {
-    let named = marks.len() <= MARKS_NAMED;
-    for mark in marks.iter().filter(|mark| mark.at_hours > 0.0 && mark.at_hours <= scale.x.1) {
+    let shown = marks.iter().filter(|mark| mark.at_hours > 0.0 && mark.at_hours <= scale.x.1);
+    // Names by the place where they stand: those too near to the last one are written after it.
+    let mut names: Vec<(f64, String)> = Vec::new();
+    for mark in shown {
         let x = scale.x(mark.at_hours);
         let name = escape(&mark.name);
         let _ =
             write!(svg, r#"<path class="mark" d="M{x:.1} {TOP}V{:.1}"><title>{name}</title></path>"#, HEIGHT - BOTTOM);
-        if named {
+        match names.last_mut() {
+            Some((last, before)) if x - *last < MARK_WIDTH => *before = format!("{before}, {name}"),
+            _ => names.push((x, name)),
+        }
+    }
+    if names.len() <= MARKS_NAMED {
+        for (x, name) in names {
             let _ = write!(svg, r#"<text class="middle mark" x="{x:.1}" y="{:.1}">{name}</text>"#, TOP - 5.0);
         }
     }
@@ -265,6 +280,16 @@ mod tests {
         assert_eq!(tick_step(24.0, 8.0), 5.0);
         assert_eq!(ticks((1.0, 2.0), 0.5).collect::<Vec<_>>(), [1.0, 1.5, 2.0]);
         assert_eq!((number(1.5, 0.5), number(20.0, 5.0)), ("1.5".to_owned(), "20".to_owned()));
+    }
+
+    #[test]
+    fn marks_at_nearly_the_same_time_share_a_line_of_names() {
+        let mark = |at_hours, name: &str| Mark { at_hours, name: name.to_owned(), disturbs: true };
+        let marks = [mark(0.5, "stuck"), mark(0.51, "join"), mark(0.9, "fail")];
+        let lines = vec![Line { label: "none".to_owned(), points: vec![(0.0, 1.0), (1.0, 1.0)] }];
+        let chart = Chart { title: "t", x_label: "x", y_label: "y", y_from: 1.0, y_to: 1.1, lines };
+        let svg = chart.over_time(1.0, 0.0, &marks);
+        assert!(svg.contains(">stuck, join</text>") && svg.contains(">fail</text>"), "{svg}");
     }
 
     #[test]

@@ -14,9 +14,13 @@ pub(super) const COLUMNS: [Column; 14] = [
     ("CPU×", "mean cpu imbalance ÷ floor: 1 is as even as can be", |of| ratio(balance(of, "cpu").0)),
     ("MAX", "largest cpu imbalance ÷ floor", |of| ratio(balance(of, "cpu").1)),
     ("MEM×", "mean memory imbalance ÷ floor", |of| ratio(balance(of, "memory").0)),
-    ("BACK", "disturbances after which cpu came to 1.10 × floor, and drained nodes were empty, of all", |of| {
-        if of.disturbances == 0 { "-".into() } else { format!("{}/{}", of.recovered, of.disturbances) }
-    }),
+    (
+        "BACK",
+        "disturbances after which cpu came to 1.10 × floor, and drained nodes were empty, for three cycles; of all",
+        |of| {
+            if of.disturbances == 0 { "-".into() } else { format!("{}/{}", of.recovered, of.disturbances) }
+        },
+    ),
     ("IN", "how long that took in the mean", |of| of.recovery_s.map_or("-".into(), time)),
     ("MOVED", "bytes moved", |of| size::format(of.bytes_moved as u64)),
     ("DATA", "bytes moved, as a share of all data", |of| percent(of.data_moved)),
@@ -65,7 +69,7 @@ pub(super) fn heading(scenario: &ScenarioReport) -> String {
 
 /// What went wrong or was held back, in words.
 pub(super) fn remarks(run: &Run) -> Vec<String> {
-    let Measures { refusals, faults, failed_migrations, .. } = &run.measures;
+    let Measures { refusals, faults, failed_migrations, bytes_between_zones, .. } = &run.measures;
     let list = |counts: &std::collections::BTreeMap<String, u64>| {
         counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
     };
@@ -76,10 +80,28 @@ pub(super) fn remarks(run: &Run) -> Vec<String> {
     if !faults.is_empty() {
         remarks.push(format!("cycles without a plan, for the policy failed: {}", list(faults)));
     }
+    if *bytes_between_zones > 0.0 {
+        remarks.push(format!("{} of what moved went to another zone", size::format(*bytes_between_zones as u64)));
+    }
     if *failed_migrations > 0 {
         remarks.push(format!("{failed_migrations} migrations failed"));
     }
     remarks
+}
+
+/// One table of everything, for documents.
+pub(super) fn markdown(report: &Report) -> String {
+    let names: Vec<&str> = ["scenario", "policy"].into_iter().chain(COLUMNS.iter().map(|(name, ..)| *name)).collect();
+    let mut text = format!("| {} |\n|---|---|{}\n", names.join(" | "), "---:|".repeat(COLUMNS.len()));
+    for scenario in &report.scenarios {
+        for (place, run) in scenario.runs.iter().enumerate() {
+            let name = if place == 0 { format!("`{}`", scenario.name) } else { String::new() };
+            let figures = COLUMNS.iter().map(|(_, _, figure)| figure(&run.measures));
+            let cells: Vec<String> = [name, run.policy.replace('|', "\\|")].into_iter().chain(figures).collect();
+            let _ = writeln!(text, "| {} |", cells.join(" | "));
+        }
+    }
+    text
 }
 
 pub(super) fn text(report: &Report) -> String {
