@@ -1,0 +1,3 @@
+module even-memory
+
+go 1.27
