@@ -169,8 +169,8 @@ static bool read_parameter(ballast_text key, const char **at, const char *end, c
     uint64_t value = 0;
     while (*at < end && **at >= '0' && **at <= '9' && *at - digits < 10) value = value * 10 + (uint64_t)(*(*at)++ - '0');
     bool whole = *at > digits && (*digits != '0' || *at == digits + 1);
-    /* What may follow a number: anything else would be a fraction, or no JSON. */
-    bool ends = *at < end && strchr(" \t\r\n,}", **at);
+    /* What may follow a whole number. A zero byte would match the end of that text. */
+    bool ends = *at == end || (**at && strchr(" \t\r\n,}", **at));
     if (whole && ends && value >= known[i].least && value <= known[i].most) {
       *known[i].value = (unsigned)value;
       return true;

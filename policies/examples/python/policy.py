@@ -20,7 +20,7 @@ SCHEMA = {
 
 
 class Policy(exports.Policy):
-    # The daemon makes no object: componentize-py makes one for each call, so what lasts belongs to the class.
+    # Objects are componentize-py's to make: what lasts belongs to the class.
     parameters = read_parameters("{}", KNOWN)
 
     def describe(self) -> Description:

@@ -55,7 +55,13 @@ function evenMemory(
     moved[slot] = 1;
   }
   const load = new Float64Array(nodes.length);
-  for (let slot = 0; slot < owners.length; slot++) if (owners[slot] < nodes.length) load[owners[slot]] += bytes[slot];
+  const slotsOf: number[][] = nodes.map(() => []);
+  for (let slot = 0; slot < owners.length; slot++) {
+    const owner = owners[slot];
+    if (owner >= nodes.length) continue;
+    load[owner] += bytes[slot];
+    slotsOf[owner].push(slot);
+  }
   if (!gets.includes(true)) return { moves: [], summary: 'no node can take slots', gauges: [] };
 
   let total = 0;
@@ -78,15 +84,12 @@ function evenMemory(
     moved[slot] = 1;
     moves.push({ slot, target: taker, reason });
   };
-  // Of those that `may`, the node that no other one beats; -1 if there is none. Of equals, the first.
-  const best = (may: (node: number) => boolean, beats: (one: number, other: number) => boolean) => {
-    let found = -1;
-    for (let node = 0; node < load.length; node++) {
-      if (may(node) && (found < 0 || beats(load[node], load[found]))) found = node;
-    }
-    return found;
+  // Of the nodes that may get slots, the one with the least. Of equals, the first.
+  const emptiest = () => {
+    let least = -1;
+    for (let node = 0; node < load.length; node++) if (gets[node] && (least < 0 || load[node] < load[least])) least = node;
+    return least;
   };
-  const emptiest = () => best((node) => gets[node], (one, other) => one < other);
 
   // Draining nodes are emptied first, lowest slots first.
   for (let slot = 0; slot < owners.length && moves.length < movesMax; slot++) {
@@ -95,14 +98,15 @@ function evenMemory(
   }
   const spent = [...drains];
   while (moves.length < movesMax) {
-    const giver = best((node) => !spent[node], (one, other) => one > other);
+    let giver = -1;
+    for (let node = 0; node < load.length; node++) if (!spent[node] && (giver < 0 || load[node] > load[giver])) giver = node;
     if (giver < 0 || 100 * load[giver] <= threshold * fair) break;
     const taker = emptiest();
     const half = (load[giver] - load[taker]) / 2;
     let largest = -1;
     let size = 0;
-    for (let slot = 0; slot < owners.length; slot++) {
-      if (owners[slot] !== giver || moved[slot] || bytes[slot] <= size || bytes[slot] > half) continue;
+    for (const slot of slotsOf[giver]) {
+      if (moved[slot] || bytes[slot] <= size || bytes[slot] > half) continue;
       largest = slot;
       size = bytes[slot];
     }

@@ -183,10 +183,10 @@
           (i32.eq (i32.load8_u (local.get $start)) (i32.const 48))
           (i32.gt_u (i32.sub (global.get $at) (local.get $start)) (i32.const 1)))
       (then (return (i32.const -1))))
-    ;; What may follow: space, a comma, a brace.
+    ;; What may follow: the end, space, a comma, a brace.
     (local.set $byte (call $next))
     (if (result i32)
-      (i32.or (call $is_space (local.get $byte))
+      (i32.or (i32.or (i32.eq (global.get $at) (global.get $end)) (call $is_space (local.get $byte)))
         (i32.or (i32.eq (local.get $byte) (i32.const 44)) (i32.eq (local.get $byte) (i32.const 125))))
       (then (local.get $number))
       (else (i32.const -1))))

@@ -212,7 +212,8 @@ pub const exports = struct {
 
     fn realloc(old: ?[*]u8, old_len: usize, alignment: usize, len: usize) callconv(.c) ?[*]u8 {
         _ = alignment;
-        const fresh = arena.alignedAlloc(u8, .@"8", len) catch @trap();
+        // An allocation of nothing would lie at the end of all memory, which the daemon refuses.
+        const fresh = arena.alignedAlloc(u8, .@"8", @max(len, 1)) catch @trap();
         if (old) |there| @memcpy(fresh[0..@min(old_len, len)], there[0..@min(old_len, len)]);
         return fresh.ptr;
     }

@@ -18,12 +18,14 @@ const schema =
     \\"max-moves":{"type":"integer","minimum":1,"maximum":1000,"default":100}}}
 ;
 
+const needs: []const ballast.Text = &.{ballast.text("slot/bytes")};
+
 pub fn describe() ballast.Description {
     return .{
         .name = ballast.text("even-memory"),
         .version = ballast.text("0.1.0"),
         .summary = ballast.text("moves slots from the fullest node to the emptiest until memory is even"),
-        .needs = .of(&.{ballast.text("slot/bytes")}),
+        .needs = .of(needs),
         .parameters_schema = ballast.text(schema),
     };
 }

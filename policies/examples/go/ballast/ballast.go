@@ -174,7 +174,8 @@ func (text span) String() string { return string(lift[byte](text)) }
 // lower copies a list out of the collector's sight.
 func lower[T any](list []T) span {
 	if len(list) == 0 {
-		return span{1, 0}
+		// Nobody follows it, but it has to be aligned.
+		return span{8, 0}
 	}
 	at := alloc(len(list) * int(unsafe.Sizeof(list[0])))
 	copy(unsafe.Slice((*T)(at), len(list)), list)
