@@ -1,3 +1,3 @@
-module even-memory
+module policy
 
 go 1.27

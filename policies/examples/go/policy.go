@@ -4,7 +4,7 @@ package main
 import (
 	"fmt"
 
-	"even-memory/ballast"
+	"policy/ballast"
 )
 
 var known = []ballast.Parameter{
