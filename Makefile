@@ -68,6 +68,11 @@ bench-plan: needs-build
 	@scripts/clients solver
 	$(CARGO) bench --locked --bench plan
 
+# The table of docs/languages.md.
+bench-languages: needs-build needs-languages
+	@for build in policies/examples/*/build.sh; do $$build >/dev/null || exit 1; done
+	@$(CARGO) bench --locked --bench languages
+
 servers: needs-servers
 	@scripts/servers all
 

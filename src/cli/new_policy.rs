@@ -40,7 +40,6 @@ macro_rules! files {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[value(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "names of languages say all")]
 pub(super) enum Language {
     #[value(name = "assemblyscript")]
     AssemblyScript,
