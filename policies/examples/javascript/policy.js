@@ -50,7 +50,8 @@ function evenMemory(nodes, owners, bytes, inFlight, { 'threshold-percent': thres
   const load = new Float64Array(nodes.length);
   const slotsOf = nodes.map(() => []);
   for (let slot = 0; slot < owners.length; slot++) {
-    const owner = owners[slot];
+    // Nobody is 4294967295 in the contract, and comes as -1 from this engine.
+    const owner = owners[slot] >>> 0;
     if (owner >= nodes.length) continue;
     load[owner] += bytes[slot];
     slotsOf[owner].push(slot);
