@@ -3,6 +3,7 @@
 #   make demo                     a local cluster, uneven load, and Ballast evening it
 #   make demo ARGS="-o json"      the same, with the result as JSON on standard output
 #   make test                     every test, on real servers of six versions
+#   make test-languages           the example policy in nine languages gives the same plans
 #   make test-faults FAULTS=20    the stories of faults, so many times as long; SEED=2 for other instants
 
 CARGO ?= cargo
@@ -13,8 +14,8 @@ SEED ?= 1
 # $(call need,PROGRAM,WHAT TO DO): one line and exit 1 when PROGRAM is missing.
 need = command -v $(1) >/dev/null 2>&1 || { echo "make: $(1) is missing: $(2)" >&2; exit 1; }
 
-.PHONY: demo test test-faults build check bench bench-clients bench-migrate bench-latency bench-plan servers policies policies-check \
-  needs-build needs-servers
+.PHONY: demo test test-faults test-languages build check bench bench-clients bench-migrate bench-latency bench-plan \
+  bench-languages servers policies policies-check needs-build needs-servers needs-languages
 
 demo: needs-build needs-servers
 	@scripts/servers demo
@@ -29,6 +30,11 @@ test-faults: needs-build needs-servers
 	@scripts/servers all
 	BALLAST_TEST_FAULTS=$(FAULTS) BALLAST_TEST_KILLS=$(FAULTS) BALLAST_TEST_SEED=$(SEED) \
 		$(CARGO) test --locked --test it -- --nocapture faults:: daemon::killed_at_any_moment
+
+# The example policies of nine languages: builds each with its own toolchain, and compares what they answer.
+test-languages: needs-build needs-languages
+	@for build in policies/examples/*/build.sh; do echo "$$build"; $$build || exit 1; done
+	$(CARGO) test --locked --test languages
 
 build: needs-build
 	$(CARGO) build --workspace --locked
@@ -62,6 +68,11 @@ bench-plan: needs-build
 	@scripts/clients solver
 	$(CARGO) bench --locked --bench plan
 
+# The table of docs/languages.md.
+bench-languages: needs-build needs-languages
+	@for build in policies/examples/*/build.sh; do $$build >/dev/null || exit 1; done
+	@$(CARGO) bench --locked --bench languages
+
 servers: needs-servers
 	@scripts/servers all
 
@@ -75,6 +86,9 @@ policies-check: needs-build
 needs-build:
 	@$(call need,$(CARGO),install Rust with rustup)
 	@$(call need,cc,apt-get install gcc)
+
+needs-languages: needs-servers
+	@$(call need,npm,apt-get install npm)
 
 needs-servers:
 	@$(call need,python3,apt-get install python3-pip)

@@ -12,6 +12,7 @@ mod check;
 mod daemon;
 mod fix;
 mod look;
+mod new_policy;
 mod nodes;
 mod outcome;
 mod plan;

@@ -411,6 +411,8 @@ async fn what_needs_no_cluster_works_without_one() {
     let ballast = Ballast::new();
     let version = ballast.json(0, &["version"]).await;
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    let contract = ballast.json(0, &["policy", "wit"]).await;
+    assert!(contract["wit"].as_str().is_some_and(|wit| wit.contains("package ballast:policy@0.1.0;")), "{contract}");
     let checked = ballast.json(0, &["policy", "check", "slots"]).await;
     assert_eq!((&checked["kind"], &checked["policy"]["name"]), (&Value::from("PolicyCheck"), &Value::from("slots")));
     let broken = ballast.home.path().join("broken.wasm");
