@@ -4,17 +4,19 @@
 #   make demo ARGS="-o json"      the same, with the result as JSON on standard output
 #   make test                     every test, on real servers of six versions
 #   make test-languages           the example policy in nine languages gives the same plans
+#   make fuzz FUZZ=20000          mutated policies and answers
 #   make test-faults FAULTS=20    the stories of faults, so many times as long; SEED=2 for other instants
 
 CARGO ?= cargo
 ARGS ?=
 FAULTS ?= 20
+FUZZ ?= 20000
 SEED ?= 1
 
 # $(call need,PROGRAM,WHAT TO DO): one line and exit 1 when PROGRAM is missing.
 need = command -v $(1) >/dev/null 2>&1 || { echo "make: $(1) is missing: $(2)" >&2; exit 1; }
 
-.PHONY: demo test test-faults test-languages build check bench bench-clients bench-migrate bench-latency bench-plan \
+.PHONY: demo test fuzz test-faults test-languages build check bench bench-clients bench-migrate bench-latency bench-plan \
   bench-languages servers policies policies-check needs-build needs-servers needs-languages
 
 demo: needs-build needs-servers
@@ -24,6 +26,10 @@ demo: needs-build needs-servers
 test: needs-build needs-servers
 	@scripts/servers all
 	$(CARGO) test --workspace --locked
+
+# Mutated policies and mutated answers, longer than the tests do: FUZZ=100000 SEED=7.
+fuzz: needs-build
+	BALLAST_TEST_FUZZ=$(FUZZ) BALLAST_TEST_SEED=$(SEED) $(CARGO) test --locked --lib -- policy::tests::fuzz
 
 # One line per family at its end: faults, flags found open, slots mended, lost.
 test-faults: needs-build needs-servers

@@ -11,6 +11,7 @@ mod carry_out;
 mod check;
 mod daemon;
 mod fix;
+mod loaded;
 mod look;
 mod new_policy;
 mod nodes;
@@ -130,7 +131,7 @@ async fn dispatch(command: Command, screen: &Screen) -> Outcome {
         Command::Resume(args) => steer::resume(args, screen).await,
         Command::Cancel(args) => steer::cancel(args, screen).await,
         Command::Simulate(args) => simulate::run(args, screen).await,
-        Command::Policy(command) => policy::run(command, screen),
+        Command::Policy(command) => policy::run(command, screen).await,
         Command::Version => version(screen),
     }
 }

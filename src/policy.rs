@@ -13,6 +13,7 @@ mod embedded;
 mod engine;
 mod failure;
 mod fault;
+mod golden;
 mod guest;
 mod host;
 mod instance;
@@ -35,10 +36,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Plan, PolicyId, Snapshot};
 
-pub use check::{CheckReport, Finding, Grade, check};
+pub use check::{CheckReport, Finding, Grade, Wishes, check};
 pub use compile::{COMPILE_SUBCOMMAND, compile_child_main};
 pub use embedded::{embedded_names, find as embedded_policy};
 pub use failure::{FailureKind, LoadFailure, PolicyFailure, Stage};
+pub use golden::Golden;
 pub use host::{Ground, HostError, PolicyHost};
 pub use loaded::{Description, LoadedPolicy, SavedState, ScalingAdvice, Stats};
 pub use settings::{Compiler, OnFailure, Settings};

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ballast::model::{Column, Move, NO_OWNER, Owners, Primary, SLOT_COUNT, Snapshot, Tag};
 use ballast::policy::{
-    Compiler, LoadedPolicy, Policy as _, PolicyHost, Settings, Source, check, search_view, synthetic_snapshot,
+    Compiler, LoadedPolicy, Policy as _, PolicyHost, Settings, Source, Wishes, check, search_view, synthetic_snapshot,
 };
 use even_memory::{Node, Parameters, View};
 
@@ -186,7 +186,7 @@ fn refuses_what_makes_no_sense(policy: &mut LoadedPolicy) {
 }
 
 fn passes_the_check(language: &str) {
-    let report = check(&host(), &built(language), "{}").expect("it loads");
+    let report = check(&host(), &built(language), &Wishes::default()).expect("it loads");
     let fine = |finding: &ballast::policy::Finding| finding.grade == ballast::policy::Grade::Pass;
     assert!(report.findings.iter().all(fine), "{report}");
 }

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::daemon::Daemon;
+use super::loaded;
 use super::new_policy::{self, Language};
 use super::outcome::{Exit, Outcome, Stop};
 use super::screen::Screen;
-use crate::policy::{PolicyHost, Settings, Source, WIT, check, embedded_names};
+use crate::policy::{Golden, PolicyHost, Settings, Source, WIT, Wishes, check, embedded_names};
 
 /// What to do with policies.
 #[derive(Debug, clap::Subcommand)]
@@ -17,6 +19,34 @@ pub(super) enum Command {
         /// The policy's own parameters
         #[arg(long, value_name = "JSON", default_value = "{}")]
         parameters: String,
+        /// Your own recorded snapshots: NAME.json, and what you expect in NAME.expect.json (docs/policies.md)
+        #[arg(long, value_name = "DIR")]
+        snapshots: Option<PathBuf>,
+        /// What the policy moves now on those snapshots is expected from now on
+        #[arg(long, requires = "snapshots")]
+        bless: bool,
+        /// Also times a call at 10, 100 and 1000 nodes
+        #[arg(long)]
+        bench: bool,
+    },
+    /// Shows what a running daemon has loaded: digest, since when, calls, faults, memory, shadows
+    Show {
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Lets a shadow decide in the configured policy's place
+    Promote {
+        /// The shadow, as the configuration calls it
+        #[arg(required_unless_present = "undo")]
+        shadow: Option<String>,
+        /// Lets the configured policy decide again
+        #[arg(long, conflicts_with = "shadow")]
+        undo: bool,
+        /// Why, for the history
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+        #[command(flatten)]
+        daemon: Daemon,
     },
     /// Makes a project with a small policy that builds as it stands
     New {
@@ -30,9 +60,14 @@ pub(super) enum Command {
     Wit,
 }
 
-pub(super) fn run(command: Command, screen: &Screen) -> Outcome {
+pub(super) async fn run(command: Command, screen: &Screen) -> Outcome {
     match command {
-        Command::Check { file, parameters } => check_file(file, &parameters, screen),
+        Command::Check { file, parameters, snapshots, bless, bench } => {
+            let golden = snapshots.map(|directory| Golden { directory, bless });
+            check_file(file, &Wishes { parameters, golden, bench }, screen)
+        }
+        Command::Show { daemon } => loaded::show(&daemon, screen).await,
+        Command::Promote { shadow, reason, daemon, .. } => loaded::promote(shadow, &reason, &daemon, screen).await,
         Command::New { lang, name } => new_policy::run(&name, lang, screen),
         Command::Wit => {
             screen.show("PolicyContract", &serde_json::json!({ "wit": WIT }), || WIT.to_owned())?;
@@ -41,12 +76,12 @@ pub(super) fn run(command: Command, screen: &Screen) -> Outcome {
     }
 }
 
-fn check_file(file: PathBuf, parameters: &str, screen: &Screen) -> Outcome {
+fn check_file(file: PathBuf, wishes: &Wishes, screen: &Screen) -> Outcome {
     let name = file.to_string_lossy();
     let embedded = embedded_names().contains(&&*name) && !file.exists();
     let source = if embedded { Source::Embedded(name.into_owned()) } else { Source::File(file) };
     let host = PolicyHost::new(Settings::default())?;
-    let report = check(&host, &source, parameters).map_err(|failure| Stop {
+    let report = check(&host, &source, wishes).map_err(|failure| Stop {
         exit: Exit::Failed,
         message: failure.to_string(),
         hint: failure.next_step.clone(),

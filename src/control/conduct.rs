@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::guard::all_members;
 use crate::migration::{Progress, Stop, StopHandle};
 use crate::model::{CycleOutcome, Mode, Snapshot, resource};
-use crate::policy::{self, Policy as _};
+use crate::policy::{self, LoadedPolicy, Policy as _};
 use crate::store::{Event as Happening, Store};
 use crate::telemetry::chain;
 
@@ -101,7 +101,7 @@ pub(super) struct Control {
     running: Option<Running>,
     ending: Option<Ending>,
     /// A policy that waits for the turn to end.
-    waiting: Option<Box<policy::LoadedPolicy>>,
+    waiting: Option<Box<LoadedPolicy>>,
     /// Whether a person accepted the nodes as they are while a turn had the list of them.
     accept_members: bool,
     next_cycle: u64,
@@ -295,7 +295,10 @@ impl Control {
         status.totals.bytes_moved += cycle.bytes_moved;
         status.policy.calls = status.totals.policy_calls;
         status.policy.standing_in = crew.deciders.stand_in().map(|policy| policy.id().clone());
-        status.policy.faults_in_a_row = crew.deciders.current().map_or(0, |policy| policy.stats().faults_in_row);
+        if let Some(stats) = crew.deciders.current().map(LoadedPolicy::stats) {
+            status.policy.faults_in_a_row = stats.faults_in_row;
+            (status.policy.faults, status.policy.memory_bytes) = (stats.faults, stats.memory_bytes);
+        }
         status.balance = cycle.predictions.iter().map(|(name, seen)| (name.clone(), Balance::from(seen))).collect();
         if let Some(snapshot) = snapshot {
             status.snapshot = Some(snapshot.summary());

@@ -57,8 +57,32 @@ pub struct PolicyStatus {
     pub failure: Option<String>,
     /// Another policy decides in its place, by `on-failure`: which.
     pub standing_in: Option<PolicyId>,
+    /// Unix time in milliseconds since when it is in use.
+    #[serde(default)]
+    pub since_ms: Option<u64>,
+    /// Calls since it was loaded that gave no plan by its fault.
+    #[serde(default)]
+    pub faults: u64,
+    /// Bytes of linear memory that it holds.
+    #[serde(default)]
+    pub memory_bytes: usize,
     /// The last load.
     pub last_reload: Option<Reload>,
+    /// The last few loads, newest first; the history has all.
+    #[serde(default)]
+    pub reloads: Vec<Reload>,
+}
+
+impl PolicyStatus {
+    /// So many loads are shown.
+    const RELOADS_MAX: usize = 8;
+
+    /// Takes note of a load.
+    pub(super) fn reloaded(&mut self, reload: Reload) {
+        self.last_reload = Some(reload.clone());
+        self.reloads.insert(0, reload);
+        self.reloads.truncate(Self::RELOADS_MAX);
+    }
 }
 
 /// The configuration in use.

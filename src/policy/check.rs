@@ -7,10 +7,14 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::failure::{FailureKind, LoadFailure};
+use super::golden::{self, Golden};
 use super::loaded::{Description, LoadedPolicy};
 use super::view::offers;
 use super::{Policy, PolicyHost, Source, synthetic};
 use crate::model::{Plan, PolicyId, SLOT_COUNT, Snapshot, Tag};
+
+/// Calls of which the fastest counts.
+const CALLS: usize = 10;
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -47,6 +51,17 @@ pub struct Finding {
     pub detail: String,
 }
 
+/// What else a check is to do.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    /// The policy's own parameters: a JSON object; none when empty.
+    pub parameters: String,
+    /// The author's own snapshots.
+    pub golden: Option<Golden>,
+    /// Whether calls are timed.
+    pub bench: bool,
+}
+
 /// Everything that was found about a policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckReport {
@@ -68,6 +83,8 @@ pub struct CheckReport {
     pub memory_bytes: usize,
     /// Milliseconds of the slowest call of `plan`.
     pub slowest_call_ms: f64,
+    /// Milliseconds of the fastest of some calls, by number of nodes, if calls were to be timed.
+    pub bench: Vec<(usize, f64)>,
     /// What it logged during the last trial in which it logged anything.
     pub log: Vec<String>,
     /// Every check, in order.
@@ -93,6 +110,9 @@ impl fmt::Display for CheckReport {
         writeln!(f, "offers    {}", list(&self.offers))?;
         let (load, call, mib) = (self.load_ms, self.slowest_call_ms, self.memory_bytes.div_ceil(1 << 20));
         writeln!(f, "used      {load:.0} ms to load, at most {call:.1} ms a call, {mib} MiB")?;
+        for (nodes, milliseconds) in &self.bench {
+            writeln!(f, "takes     {milliseconds:.2} ms a call at {nodes} nodes")?;
+        }
         for line in &self.log {
             writeln!(f, "log       {line}")?;
         }
@@ -107,13 +127,13 @@ fn list(names: &[String]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
-/// Loads a policy and tries it. Blocks for as long as compiling and a dozen calls take.
+/// Loads a policy and tries it. Blocks for as long as compiling and the calls take.
 ///
 /// # Errors
 /// When it cannot be loaded, so that there is nothing to try.
-pub fn check(host: &PolicyHost, source: &Source, parameters: &str) -> Result<CheckReport, LoadFailure> {
+pub fn check(host: &PolicyHost, source: &Source, wishes: &Wishes) -> Result<CheckReport, LoadFailure> {
     let started = Instant::now();
-    let policy = host.load(source, parameters)?;
+    let policy = host.load(source, &wishes.parameters)?;
     let optional = [("state", policy.remembers()), ("scaling", policy.scales())];
     let report = CheckReport {
         source: source.to_string(),
@@ -125,10 +145,11 @@ pub fn check(host: &PolicyHost, source: &Source, parameters: &str) -> Result<Che
         load_ms: started.elapsed().as_secs_f64() * 1e3,
         memory_bytes: 0,
         slowest_call_ms: 0.0,
+        bench: Vec::new(),
         log: Vec::new(),
         findings: Vec::new(),
     };
-    Ok(Trials { policy, report, deadline: host.settings().deadline() }.run())
+    Ok(Trials { policy, report, deadline: host.settings().deadline() }.run(wishes))
 }
 
 struct Trials {
@@ -138,7 +159,7 @@ struct Trials {
 }
 
 impl Trials {
-    fn run(mut self) -> CheckReport {
+    fn run(mut self, wishes: &Wishes) -> CheckReport {
         let (grade, detail) = self.has_what_it_needs();
         self.note("needs", grade, detail);
         for nodes in [0, 3, 1000] {
@@ -151,6 +172,12 @@ impl Trials {
         self.note("content", grade, detail);
         let (grade, detail) = self.is_deterministic();
         self.note("deterministic", grade, detail);
+        if let Some(golden) = &wishes.golden {
+            self.report.findings.extend(golden::try_all(golden, &mut self.policy));
+        }
+        if wishes.bench {
+            self.report.bench = self.timings();
+        }
         self.report
     }
 
@@ -198,6 +225,25 @@ impl Trials {
         let detail = format!("{} moves in {:.1} ms: {}", plan.moves.len(), took.as_secs_f64() * 1e3, plan.summary);
         let slow = took * 2 > self.deadline;
         (if slow { Grade::Warn } else { Grade::Pass }, detail)
+    }
+
+    /// Milliseconds of the fastest call of a living instance at each size: other work on the machine only ever adds.
+    fn timings(&mut self) -> Vec<(usize, f64)> {
+        let mut timings = Vec::new();
+        for nodes in [10, 100, 1000] {
+            let snapshot = Arc::new(synthetic::snapshot(nodes));
+            self.policy.forget_trial(None);
+            let mut fastest = f64::INFINITY;
+            for _ in 0..CALLS {
+                if self.policy.plan(&snapshot).is_ok() {
+                    fastest = fastest.min(self.policy.stats().last_call.as_secs_f64() * 1e3);
+                }
+            }
+            if fastest.is_finite() {
+                timings.push((nodes, fastest));
+            }
+        }
+        timings
     }
 
     /// Of three nodes the first has to be emptied and the second gets nothing.
@@ -271,7 +317,8 @@ mod tests {
     fn report_of(fixture: &Fixture) -> CheckReport {
         let file = tempfile::NamedTempFile::new().expect("room");
         std::fs::write(file.path(), fixture.module()).expect("writable");
-        check(&host(), &Source::File(file.path().to_owned()), "{}").expect("it loads")
+        let wishes = Wishes { bench: true, ..Wishes::default() };
+        check(&host(), &Source::File(file.path().to_owned()), &wishes).expect("it loads")
     }
 
     #[track_caller]
@@ -288,6 +335,7 @@ mod tests {
         finds(&report, "honours-drain", Grade::Warn, "stays full");
         finds(&report, "plan-1000-nodes", Grade::Pass, "0 moves");
         let text = report.to_string();
+        assert!(report.bench.len() == 3 && text.contains("ms a call at 1000 nodes"), "{text}");
         assert!(text.starts_with("policy    fixture 0.1.0 sha256:"), "{text}");
         assert!(text.ends_with("the policy is fit for use"), "{text}");
     }
@@ -305,7 +353,11 @@ mod tests {
         finds(&report_of(&move_of(7, 999)), "plan-3-nodes", Grade::Fail, "node 999 of 3");
         finds(&report_of(&move_of(7, 0)), "plan-3-nodes", Grade::Fail, "owns it already");
         finds(&report_of(&move_of(16_000, 1)), "honours-drain", Grade::Fail, "cordoned");
-        finds(&report_of(&Fixture::planning("unreachable")), "plan-3-nodes", Grade::Fail, "trap");
+        let trapped = report_of(&Fixture::planning("unreachable"));
+        for trial in ["plan-3-nodes", "plan-1000-nodes", "honours-drain", "content"] {
+            finds(&trapped, trial, Grade::Fail, "trap: wasm");
+        }
+        assert!(trapped.bench.is_empty(), "a policy that fails takes no time");
         let report = report_of(&Fixture { needs: Some("slot/moon"), ..Fixture::default() });
         finds(&report, "needs", Grade::Fail, "slot/moon");
         assert!(!report.passed());

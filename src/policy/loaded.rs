@@ -288,6 +288,7 @@ impl LoadedPolicy {
     pub(super) fn forget_trial(&mut self, state: Option<&SavedState>) {
         self.instance = None;
         self.saved = None;
+        self.resting = None;
         self.view = None;
         self.stats = Stats::default();
         if let Some(state) = state {

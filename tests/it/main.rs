@@ -3,6 +3,7 @@
 mod access;
 mod cli;
 mod collector;
+mod compat;
 mod daemon;
 mod data;
 mod demo;

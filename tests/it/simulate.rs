@@ -65,7 +65,10 @@ async fn what_cannot_be_simulated_is_refused_with_the_key_and_what_to_do() {
     for (words, reasons) in [
         (vec!["simulate"], vec!["--scenario"]),
         (vec!["simulate", "--scenario", "quake"], vec!["there is no scenario 'quake'", "moving-hot-spot"]),
-        (vec!["simulate", "--scenario", &broken], vec!["broken.toml", "line 5", "unknown field `skwe`", "docs/simulate.md"]),
+        (
+            vec!["simulate", "--scenario", &broken],
+            vec!["broken.toml", "line 5", "unknown field `skwe`", "docs/simulate.md"],
+        ),
         (
             vec!["simulate", "--scenario", "zipf", "--policy", "magic"],
             vec!["there is no policy 'magic'", "balance, slots"],

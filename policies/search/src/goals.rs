@@ -51,7 +51,7 @@ impl Default for Goals {
             variance_factor: 0.115,
             seed: 0,
             // Ordinary plans need a tenth of it; all of it stays within a policy's usual deadline in WebAssembly.
-            work_max: 2_500_000,
+            work_max: 2_000_000,
         }
     }
 }

@@ -30,8 +30,8 @@ impl Control {
             }
             policy::Reload::Rejected(failure) => {
                 warn!(policy = %failure.policy, stage = %failure.stage, reason = %failure.reason, "policy refused; the one before goes on");
-                self.status.policy.last_reload =
-                    Some(Reload { at_ms: now_ms(), accepted: false, detail: failure.to_string() });
+                let detail = failure.to_string();
+                self.status.policy.reloaded(Reload { at_ms: now_ms(), accepted: false, detail });
                 self.tell(Happening::PolicyRefused {
                     source: self.feed.source().to_string(),
                     why: failure.to_string(),
@@ -50,7 +50,8 @@ impl Control {
         self.status.policy.standing_in = None;
         self.status.policy.failure = None;
         self.status.policy.faults_in_a_row = 0;
-        self.status.policy.last_reload = Some(Reload { at_ms: now_ms(), accepted: true, detail: id.to_string() });
+        self.status.policy.since_ms = Some(now_ms());
+        self.status.policy.reloaded(Reload { at_ms: now_ms(), accepted: true, detail: id.to_string() });
         self.tell(Happening::PolicyLoaded { policy: id, source });
     }
 
