@@ -29,7 +29,7 @@ test: needs-build needs-servers
 
 # Mutated policies and mutated answers, longer than the tests do: FUZZ=100000 SEED=7.
 fuzz: needs-build
-	BALLAST_TEST_FUZZ=$(FUZZ) BALLAST_TEST_SEED=$(SEED) $(CARGO) test --locked --lib -- policy::tests::fuzz
+	BALLAST_TEST_FUZZ=$(FUZZ) BALLAST_TEST_SEED=$(SEED) $(CARGO) test --locked --lib --test it -- --nocapture mutated_
 
 # One line per family at its end: faults, flags found open, slots mended, lost.
 test-faults: needs-build needs-servers

@@ -355,7 +355,7 @@ mod tests {
         finds(&report_of(&move_of(16_000, 1)), "honours-drain", Grade::Fail, "cordoned");
         let trapped = report_of(&Fixture::planning("unreachable"));
         for trial in ["plan-3-nodes", "plan-1000-nodes", "honours-drain", "content"] {
-            finds(&trapped, trial, Grade::Fail, "trap: wasm");
+            finds(&trapped, trial, Grade::Fail, "trap: `plan` gave up");
         }
         assert!(trapped.bench.is_empty(), "a policy that fails takes no time");
         let report = report_of(&Fixture { needs: Some("slot/moon"), ..Fixture::default() });

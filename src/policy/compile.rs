@@ -1,7 +1,8 @@
-//! From a component to machine code, in a bounded child process; and the cache that spares doing so twice.
+//! From a policy's file to machine code, in a bounded child process; and the cache that spares doing so twice.
 //!
-//! The daemon itself never runs the compiler: Cranelift takes seconds and hundreds of megabytes for a policy in
-//! JavaScript or Python, and hostile code can make it take more. It only deserialises what its own child made.
+//! The daemon itself neither reads the file nor runs the compiler: Cranelift takes seconds and hundreds of megabytes for a
+//! policy in JavaScript or Python, hostile code can make it take more, and a hostile file can overflow the stack of whoever
+//! reads its types. It only deserialises what its own child made.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Seek, Write};
@@ -15,6 +16,8 @@ use tracing::warn;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use super::componentize::{self, Unfit};
+use super::failure::Stage;
 use super::fault::one_line;
 use super::settings::{Compiler, Settings};
 
@@ -30,10 +33,10 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Bytes of SHA-256 behind the machine code in a cached file.
 const CHECKSUM: usize = 32;
 
-/// Compiles `component`, or finds it compiled. The error is for people.
-pub(super) fn compile(engine: &Engine, settings: &Settings, component: &[u8]) -> Result<Component, String> {
+/// Compiles the policy in `file`, a component or a core module, or finds it compiled.
+pub(super) fn compile(engine: &Engine, settings: &Settings, file: &[u8]) -> Result<Component, Unfit> {
     let cached = settings.cache_dir.as_deref().and_then(|directory| match own_directory(directory) {
-        Ok(()) => Some(directory.join(cache_name(engine, component))),
+        Ok(()) => Some(directory.join(cache_name(engine, file))),
         Err(cause) => {
             warn!(directory = %directory.display(), error = %cause, "compiled policies are not cached");
             None
@@ -42,13 +45,25 @@ pub(super) fn compile(engine: &Engine, settings: &Settings, component: &[u8]) ->
     if let Some(loaded) = cached.as_deref().and_then(read_cached).and_then(|code| adopt(engine, &code).ok()) {
         return Ok(loaded);
     }
-    let code = make(engine, settings, component)?;
+    let code = make(engine, settings, file)?;
     if let Some(path) = &cached
         && let Err(error) = write_cached(path, &code)
     {
         warn!(path = %path.display(), %error, "compiled policy not cached");
     }
-    adopt(engine, &code)
+    adopt(engine, &code).map_err(uncompiled)
+}
+
+/// What went wrong with compiling itself.
+fn uncompiled(reason: String) -> Unfit {
+    let next_step = "run `ballast policy check` on it".to_owned();
+    Unfit { stage: Stage::Compile, reason, next_step, unfinished: false }
+}
+
+/// Machine code of the policy in `file`. Only for who may take any time, memory and stack.
+fn translate(engine: &Engine, file: Vec<u8>) -> Result<Vec<u8>, Unfit> {
+    let component = componentize::to_component(file)?;
+    engine.precompile_component(&component).map_err(|error| uncompiled(one_line(&error)))
 }
 
 fn adopt(engine: &Engine, code: &[u8]) -> Result<Component, String> {
@@ -59,23 +74,23 @@ fn adopt(engine: &Engine, code: &[u8]) -> Result<Component, String> {
     component.map_err(|error| one_line(&error))
 }
 
-fn make(engine: &Engine, settings: &Settings, component: &[u8]) -> Result<Vec<u8>, String> {
+fn make(engine: &Engine, settings: &Settings, file: &[u8]) -> Result<Vec<u8>, Unfit> {
     let program = match &settings.compiler {
-        Compiler::InProcess => return engine.precompile_component(component).map_err(|error| one_line(&error)),
+        Compiler::InProcess => return translate(engine, file.to_vec()),
         Compiler::Program(path) => path.clone(),
         Compiler::ThisProgram => {
-            std::env::current_exe().map_err(|error| format!("this program cannot find itself: {error}"))?
+            std::env::current_exe().map_err(|error| uncompiled(format!("this program cannot find itself: {error}")))?
         }
     };
-    in_child(&program, settings, component)
+    in_child(&program, settings, file)
 }
 
 /// Runs the compiler as a child with files for its input and output: no pipe can fill up, no thread has to drain one.
-fn in_child(program: &Path, settings: &Settings, component: &[u8]) -> Result<Vec<u8>, String> {
-    let failed = |what: &str, error: &io::Error| format!("{what}: {error}");
+fn in_child(program: &Path, settings: &Settings, file: &[u8]) -> Result<Vec<u8>, Unfit> {
+    let failed = |what: &str, error: &io::Error| uncompiled(format!("{what}: {error}"));
     let files = || -> io::Result<(File, File, File)> {
         let mut input = tempfile::tempfile()?;
-        input.write_all(component)?;
+        input.write_all(file)?;
         input.rewind()?;
         Ok((input, tempfile::tempfile()?, tempfile::tempfile()?))
     };
@@ -103,9 +118,11 @@ fn in_child(program: &Path, settings: &Settings, component: &[u8]) -> Result<Vec
         Some(status) if status.success() => read(&mut output).map_err(|e| failed("the compiler's output is gone", &e)),
         Some(status) => {
             let said = read(&mut errors).unwrap_or_default();
-            Err(last_words(status, &String::from_utf8_lossy(&said), settings))
+            let said = String::from_utf8_lossy(&said);
+            // What it knows about the file it says as such; else it died.
+            Err(serde_json::from_str(&said).unwrap_or_else(|_| uncompiled(last_words(status, &said, settings))))
         }
-        None => Err(format!("compiling took longer than {} s", settings.compile_seconds)),
+        None => Err(uncompiled(format!("compiling took longer than {} s", settings.compile_seconds))),
     }
 }
 
@@ -137,27 +154,27 @@ fn last_words(status: ExitStatus, said: &str, settings: &Settings) -> String {
     format!("the compiler ended with {status}: {}", super::guest::cut(line, 2000))
 }
 
-/// The body of `ballast policy-compile SECONDS MIB`: reads a component from standard input, writes machine code to
-/// standard output, and cannot take more than it is told. Everything is read from the process's own arguments.
+/// The body of `ballast policy-compile SECONDS MIB`: reads a policy from standard input, writes machine code to standard output,
+/// and cannot take more than it is told. Everything is read from the process's own arguments.
 #[must_use]
 pub fn compile_child_main() -> ExitCode {
-    let run = || -> Result<(), String> {
+    let run = || -> Result<(), Unfit> {
         let numbers: Vec<u64> = std::env::args().skip(2).filter_map(|argument| argument.parse().ok()).collect();
         let [seconds, memory_mib] = numbers[..] else {
-            return Err(format!("usage: {COMPILE_SUBCOMMAND} SECONDS MIB < component > machine-code"));
+            return Err(uncompiled(format!("usage: {COMPILE_SUBCOMMAND} SECONDS MIB < policy > machine-code")));
         };
-        confine(seconds, memory_mib).map_err(|error| format!("cannot confine itself: {error}"))?;
-        let mut component = Vec::new();
-        io::stdin().lock().read_to_end(&mut component).map_err(|error| format!("cannot read: {error}"))?;
-        let engine = super::engine::compiling(Settings::default().stack_kib).map_err(|error| one_line(&error))?;
-        let code = engine.precompile_component(&component).map_err(|error| one_line(&error))?;
-        io::stdout().lock().write_all(&code).map_err(|error| format!("cannot write: {error}"))
+        confine(seconds, memory_mib).map_err(|error| uncompiled(format!("cannot confine itself: {error}")))?;
+        let mut file = Vec::new();
+        io::stdin().lock().read_to_end(&mut file).map_err(|error| uncompiled(format!("cannot read: {error}")))?;
+        let engine = super::engine::compiling(Settings::default().stack_kib);
+        let code = translate(&engine.map_err(|error| uncompiled(one_line(&error)))?, file)?;
+        io::stdout().lock().write_all(&code).map_err(|error| uncompiled(format!("cannot write: {error}")))
     };
     match run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
+        Err(unfit) => {
             // The parent reads this; there may be nobody to tell when even that fails.
-            let _ = writeln!(io::stderr(), "{reason}");
+            let _ = writeln!(io::stderr(), "{}", serde_json::to_string(&unfit).unwrap_or(unfit.reason));
             ExitCode::FAILURE
         }
     }
@@ -176,12 +193,13 @@ fn confine(seconds: u64, memory_mib: u64) -> nix::Result<()> {
     Ok(())
 }
 
-/// Named by what went in: the component, and everything of the engine that shapes the code.
-fn cache_name(engine: &Engine, component: &[u8]) -> PathBuf {
+/// Named by what went in: the file, the shim that may be put beneath it, and everything of the engine that shapes the code.
+fn cache_name(engine: &Engine, file: &[u8]) -> PathBuf {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut compatibility = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut compatibility);
-    format!("{}-{:016x}.cwasm", hex::encode(Sha256::digest(component)), compatibility.finish()).into()
+    componentize::PREVIEW1.hash(&mut compatibility);
+    format!("{}-{:016x}.cwasm", hex::encode(Sha256::digest(file)), compatibility.finish()).into()
 }
 
 /// Makes sure that nobody but us can put machine code into `directory`.
@@ -241,8 +259,7 @@ mod tests {
         let settings =
             Settings { compiler: Compiler::InProcess, cache_dir: Some(directory.to_owned()), ..Settings::default() };
         let engine = super::super::engine::compiling(settings.stack_kib).expect("an engine");
-        let component = super::super::componentize::to_component(module.to_vec()).expect("a component");
-        compile(&engine, &settings, &component).expect("it compiles");
+        compile(&engine, &settings, module).expect("it compiles");
         fs::read_dir(directory).expect("it is there").count()
     }
 
@@ -301,7 +318,7 @@ mod tests {
             fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("writable");
             fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("ours");
             let settings = Settings { compile_seconds: 1, ..Settings::default() };
-            in_child(&path, &settings, b"component")
+            in_child(&path, &settings, b"component").map_err(|unfit| unfit.reason)
         };
         assert_eq!(run("exec sleep 60"), Err("compiling took longer than 1 s".to_owned()));
         let failed = run("echo 'no such instruction' >&2; exit 3").expect_err("it failed");

@@ -1,23 +1,28 @@
 //! Makes a component of whatever toolchains give: a component as it is, or a core module that carries its type.
+//!
+//! The types that a file carries can send their readers into endless recursion (a fuzzer found packages that depend on each
+//! other), so all of this happens in the child that compiles.
 
 use wasmparser::{Encoding, Parser, Payload};
 use wit_component::ComponentEncoder;
+
+use serde::{Deserialize, Serialize};
 
 use super::failure::Stage;
 
 /// Answers the 22 functions of `wasi_snapshot_preview1` that language runtimes call, without any WASI: a clock that
 /// counts its own readings, seeded randomness, output to `log`, errors for everything else. Made from `preview1.wat`.
-const PREVIEW1: &[u8] = include_bytes!("preview1.wasm");
+pub(super) const PREVIEW1: &[u8] = include_bytes!("preview1.wasm");
 
 /// What helps against files that end too early.
 const RENAME: &str = "write it to another name and rename it, so that nobody sees half of it";
 
-/// What is wrong with the bytes, how far they came, and what to do about it.
-#[derive(Debug, PartialEq, Eq)]
+/// What is wrong with the bytes, how far they came, and what to do about it. The compiling child tells it to its parent.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Unfit {
     pub(super) stage: Stage,
     pub(super) reason: String,
-    pub(super) next_step: &'static str,
+    pub(super) next_step: String,
     /// It may be the beginning of something good: see [`super::LoadFailure::unfinished`].
     pub(super) unfinished: bool,
 }
@@ -35,7 +40,8 @@ pub(super) fn to_component(bytes: Vec<u8>) -> Result<Vec<u8>, Unfit> {
                 "it is a core module without a component type (it imports {}), so nobody can know what its numbers mean",
                 if module.imports.is_empty() { "nothing".to_owned() } else { module.imports.join(", ") }
             ),
-            next_step: "build it with wit-bindgen, or run `wasm-tools component embed policy.wit -w slot-policy` on it",
+            next_step: "build it with wit-bindgen, or run `wasm-tools component embed policy.wit -w slot-policy` on it"
+                .to_owned(),
             // Tools put the type at the end of the file.
             unfinished: true,
         });
@@ -43,7 +49,7 @@ pub(super) fn to_component(bytes: Vec<u8>) -> Result<Vec<u8>, Unfit> {
     encode(&bytes, module.wants_preview1).map_err(|error| Unfit {
         stage: Stage::Componentize,
         reason: format!("its imports and exports do not fit the component type that it carries: {error:#}"),
-        next_step: "rebuild it against the policy.wit of this version",
+        next_step: "rebuild it against the policy.wit of this version".to_owned(),
         unfinished: false,
     })
 }
@@ -70,7 +76,12 @@ struct Module {
 }
 
 fn recognise(bytes: &[u8]) -> Result<Shape, Unfit> {
-    let unfit = |reason: String, next_step| Unfit { stage: Stage::Recognise, reason, next_step, unfinished: false };
+    let unfit = |reason: String, next_step: &str| Unfit {
+        stage: Stage::Recognise,
+        reason,
+        next_step: next_step.to_owned(),
+        unfinished: false,
+    };
     let cut = |reason: String| Unfit { unfinished: true, ..unfit(reason, RENAME) };
     if bytes.is_empty() {
         return Err(cut("the file is empty".into()));

@@ -21,7 +21,7 @@ pub fn embedded_names() -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::check::{Grade, check};
+    use crate::policy::check::{Grade, Wishes, check};
     use crate::policy::{Settings, Source, testing};
 
     #[test]
@@ -29,7 +29,7 @@ mod tests {
         // Other tests share the machine: what counts here is what they answer, not how soon.
         let patient = testing::host_with(Settings { deadline_ms: 60_000, ..Settings::default() });
         for name in embedded_names() {
-            let report = check(&patient, &Source::Embedded(name.to_owned()), "{}").expect("it loads");
+            let report = check(&patient, &Source::Embedded(name.to_owned()), &Wishes::default()).expect("it loads");
             let ill: Vec<_> = report.findings.iter().filter(|finding| finding.grade > Grade::Pass).collect();
             assert!(ill.is_empty(), "{report}");
             assert_eq!(report.policy.name, name);

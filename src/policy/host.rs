@@ -12,7 +12,7 @@ use super::compile::compile;
 use super::failure::{LoadFailure, Stage};
 use super::instance::Program;
 use super::loaded::{Beginning, LoadedPolicy, SavedState};
-use super::{Policy, Settings, Source, componentize, embedded, engine, view};
+use super::{Policy, Settings, Source, embedded, engine, view};
 use crate::model::Snapshot;
 
 /// The engine that policies run in, and the bounds that it sets. Cheap to clone; clones share one engine.
@@ -150,12 +150,10 @@ impl PolicyHost {
                 "change `sha256` in the configuration if this file is the right one",
             ));
         }
-        let component = componentize::to_component(bytes).map_err(|unfit| LoadFailure {
+        let component = compile(&self.engine, &self.settings, &bytes).map_err(|unfit| LoadFailure {
             unfinished: unfit.unfinished,
-            ..refuse(unfit.stage, unfit.reason, unfit.next_step)
+            ..refuse(unfit.stage, unfit.reason, &unfit.next_step)
         })?;
-        let component = compile(&self.engine, &self.settings, &component)
-            .map_err(|reason| refuse(Stage::Compile, reason, "run `ballast policy check` on it"))?;
         let program = Program::link(&self.engine, &component)
             .map_err(|reason| refuse(Stage::Link, reason, "build it against `ballast policy wit`"))?;
         // An absent table of parameters is an empty one.

@@ -47,7 +47,7 @@ fn a_policy_of_the_full_world_remembers_and_advises_as_it_did() {
     let mut policy = load("full", "{}");
     assert!(policy.remembers() && policy.scales());
     let snapshot = Arc::new(synthetic_snapshot(3));
-    let mut first_slot = |policy: &mut LoadedPolicy| policy.plan(&snapshot).map(|plan| plan.moves[0].slot);
+    let first_slot = |policy: &mut LoadedPolicy| policy.plan(&snapshot).map(|plan| plan.moves[0].slot);
     assert_eq!(first_slot(&mut policy), Ok(1));
     assert_eq!(first_slot(&mut policy), Ok(2));
     assert!(first_slot(&mut policy).is_err(), "it traps at its third call");

@@ -96,6 +96,79 @@ async fn a_replaced_policy_decides_the_next_cycle_and_a_broken_one_never() {
     daemon.stop().await;
 }
 
+/// The daemon's usual configuration, with other policies.
+fn with_policies(home: &Home, policy: &str, shadows: &str) -> String {
+    let text = std::fs::read_to_string(home.path().join("daemon.toml")).expect("it is there");
+    text.replace("file = \"policy/policy.wasm\"", policy) + shadows
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shadow_is_asked_beside_the_policy_and_decides_once_it_is_promoted() {
+    let _turn = turn().await;
+    let cluster = uneven().await;
+    let home = Home::new(cluster.addresses()[0].clone(), &Settings { mode: "dry-run", ..Settings::default() });
+    let shadows =
+        "\n[[shadow]]\nname = \"counts\"\npolicy = \"slots\"\n[[shadow]]\nname = \"none\"\nfile = \"absent.wasm\"\n";
+    home.write_config(&with_policies(&home, "name = \"balance\"\nparameters = { use-empty = false }", shadows));
+    let daemon = home.start().await;
+    let shadow = daemon
+        .until("the shadow has planned", |status| {
+            let shadows = status["last_cycle"]["shadows"].as_array()?;
+            shadows.iter().find(|shadow| shadow["name"] == "counts" && shadow["proposed"].as_u64() > Some(0)).cloned()
+        })
+        .await;
+    // Without load `balance` evens slots as well, one way or another: what counts is that both are told apart.
+    assert_eq!(shadow["policy"]["name"], "slots", "{shadow:#}");
+    assert!(shadow["approved"].as_u64() > Some(0) && shadow["disagreement"].is_number(), "{shadow:#}");
+    let status = daemon.status().await;
+    assert_eq!(status["policy"]["id"]["name"], "balance", "{status:#}");
+    assert_eq!(status["last_cycle"]["policy"]["name"], "balance", "the shadow decides nothing");
+    let absent =
+        status["shadows"].as_array().and_then(|shadows| shadows.iter().find(|shadow| shadow["name"] == "none"));
+    assert!(
+        absent.is_some_and(|absent| absent["refused"].as_str().is_some_and(|why| why.contains("read"))),
+        "{status:#}"
+    );
+    let (_, metrics) = daemon.get_text("/metrics").await;
+    for series in [
+        r#"ballast_shadow_disagreement_ratio{cluster="test",shadow="counts"}"#,
+        r#"ballast_shadow_calls_total{cluster="test",result="plan",shadow="counts"}"#,
+        r#"ballast_shadow_calls_total{cluster="test",result="not-loaded",shadow="none"}"#,
+        r#"ballast_shadow_predicted_imbalance_ratio{cluster="test",resource="#,
+    ] {
+        assert!(metrics.contains(series), "{series} is not in {metrics}");
+    }
+    let shown = daemon.ballast(&["policy", "show"]);
+    assert!(shown.contains("counts") && shown.contains("slots 0.1.0") && shown.contains("not loaded"), "{shown}");
+
+    let (code, answer) = daemon.post("/api/v1/policy/promote", r#"{"shadow": "nobody"}"#).await;
+    assert!(code == 409 && answer["error"].as_str().is_some_and(|why| why.contains("counts, none")), "{answer:#}");
+    daemon.ballast(&["policy", "promote", "counts", "--reason", "it counts"]);
+    let decides = |name: &'static str| {
+        move |status: &Value| (status["last_cycle"]["policy"]["name"] == name).then(|| status["promoted"].clone())
+    };
+    assert_eq!(daemon.until("the shadow decides", decides("slots")).await, "counts");
+    daemon.stop().await;
+
+    let daemon = home.start().await;
+    assert_eq!(daemon.until("the shadow decides again", decides("slots")).await, "counts");
+    daemon.ballast(&["policy", "promote", "--undo"]);
+    assert_eq!(daemon.until("the configured policy decides", decides("balance")).await, Value::Null);
+    let events = daemon.get("/api/v1/events?limit=100").await;
+    let promoted = |event: &&Value| event["event"] == "promoted";
+    assert_eq!(events["items"].as_array().map(|items| items.iter().filter(promoted).count()), Some(2), "{events:#}");
+
+    // Fewer shadows from now on: their series go.
+    home.write_config(
+        &with_policies(&home, "name = \"balance\"", "").split("[[shadow]]").next().expect("a part").to_owned(),
+    );
+    daemon.until("no shadow is left", |status| status["shadows"].as_array()?.is_empty().then_some(())).await;
+    daemon.next_cycle().await;
+    let (_, metrics) = daemon.get_text("/metrics").await;
+    assert!(!metrics.contains("shadow=\"counts\""), "{metrics}");
+    daemon.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_configuration_changes_nothing_and_is_shown() {
     let _turn = turn().await;

@@ -61,6 +61,84 @@ fn a_child_that_wants_too_much_memory_is_ended() {
     assert!(failure.reason.contains("more than 256 MiB"), "{failure}");
 }
 
+/// A small generator, so that what fails repeats; see Marsaglia, *Xorshift RNGs*, 2003.
+struct Lot(u64);
+
+impl Lot {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % bound.max(1) as u64).unwrap_or(0)
+    }
+}
+
+/// A few bytes changed, taken out, doubled, put in or cut off.
+fn mutate(bytes: &mut Vec<u8>, lot: &mut Lot) {
+    for _ in 0..=lot.below(4) {
+        let at = lot.below(bytes.len());
+        match lot.below(8) {
+            0..3 => bytes[at] ^= 1 << lot.below(8),
+            3 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][lot.below(5)],
+            4 => drop(bytes.drain(at..(at + 1 + lot.below(16)).min(bytes.len()))),
+            5 => {
+                let copied = bytes[at..(at + 1 + lot.below(32)).min(bytes.len())].to_vec();
+                let to = lot.below(bytes.len());
+                drop(bytes.splice(to..to, copied));
+            }
+            6 => bytes.truncate(at + 1),
+            _ => bytes.insert(at, u8::try_from(lot.below(256)).unwrap_or(0)),
+        }
+    }
+}
+
+/// The real way of a file: read and compiled by the child, then loaded and asked here.
+#[test]
+fn mutated_files_are_refused_or_run_within_their_bounds() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let rounds = number("BALLAST_TEST_FUZZ").unwrap_or(120);
+    let mut lot = Lot(number("BALLAST_TEST_SEED").unwrap_or(1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let compiler = Compiler::Program(env!("CARGO_BIN_EXE_ballast").into());
+    let settings = Settings { compiler, deadline_ms: 500, memory_mib: 32, compile_seconds: 10, ..Settings::default() };
+    let host = PolicyHost::new(settings).expect("an engine");
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat/0.1.0");
+    let sound =
+        ["wat", "full", "c"].map(|name| std::fs::read(files.join(name).with_extension("wasm")).expect("committed"));
+    let snapshot = Arc::new(synthetic_snapshot(3));
+    let file = tempfile::NamedTempFile::new().expect("room");
+    let (mut refused, mut ran) = (0, 0);
+    for round in 0..rounds {
+        let mut bytes = sound[lot.below(sound.len())].clone();
+        mutate(&mut bytes, &mut lot);
+        std::fs::write(file.path(), &bytes).expect("writable");
+        match host.load(&Source::File(file.path().to_owned()), "{}") {
+            Err(failure) => {
+                assert!(!failure.reason.is_empty() && !failure.next_step.is_empty(), "round {round}: {failure:?}");
+                refused += 1;
+            }
+            Ok(mut policy) => {
+                // Whatever it answers: it answers in time, or is ended.
+                drop(policy.plan(&snapshot));
+                drop(policy.advise(&snapshot));
+                ran += 1;
+            }
+        }
+    }
+    println!("{refused} files refused, {ran} ran");
+    assert!(refused > 0 && ran > 0, "{refused} refused, {ran} ran: mutations that all end alike try nothing");
+}
+
+/// The fuzzer found it: packages of its type that depend on each other send whoever reads them into endless recursion.
+#[test]
+fn a_file_that_overflows_the_stack_of_its_reader_harms_the_child_alone() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile/packages-in-a-circle.wasm");
+    let compiler = Compiler::Program(env!("CARGO_BIN_EXE_ballast").into());
+    let host = PolicyHost::new(Settings { compiler, ..Settings::default() }).expect("an engine");
+    let failure = host.load(&Source::File(file), "{}").expect_err("it is hostile");
+    assert_eq!(failure.stage, Stage::Compile, "{failure}");
+    assert!(failure.reason.contains("overflowed its stack"), "{failure}");
+}
+
 /// The whole way that a saved file goes: noticed, compiled by the child, linked, described, configured, tried.
 #[tokio::test]
 async fn a_rust_policy_is_ready_soon_after_it_is_saved() {
