@@ -112,8 +112,9 @@ async fn a_shadow_is_asked_beside_the_policy_and_decides_once_it_is_promoted() {
     home.write_config(&with_policies(&home, "name = \"balance\"\nparameters = { use-empty = false }", shadows));
     let daemon = home.start().await;
     let shadow = daemon
-        .until("the shadow has planned", |status| {
-            let shadows = status["last_cycle"]["shadows"].as_array()?;
+        .until("both have planned", |status| {
+            let last = &status["last_cycle"];
+            let shadows = last["shadows"].as_array().filter(|_| last["policy"]["name"] == "balance")?;
             shadows.iter().find(|shadow| shadow["name"] == "counts" && shadow["proposed"].as_u64() > Some(0)).cloned()
         })
         .await;
@@ -131,10 +132,10 @@ async fn a_shadow_is_asked_beside_the_policy_and_decides_once_it_is_promoted() {
     );
     let (_, metrics) = daemon.get_text("/metrics").await;
     for series in [
-        r#"ballast_shadow_disagreement_ratio{cluster="test",shadow="counts"}"#,
-        r#"ballast_shadow_calls_total{cluster="test",result="plan",shadow="counts"}"#,
-        r#"ballast_shadow_calls_total{cluster="test",result="not-loaded",shadow="none"}"#,
-        r#"ballast_shadow_predicted_imbalance_ratio{cluster="test",resource="#,
+        r#"ballast_shadow_disagreement_ratio{shadow="counts",cluster="test"}"#,
+        r#"ballast_shadow_calls_total{result="plan",shadow="counts",cluster="test"}"#,
+        r#"ballast_shadow_calls_total{result="not-loaded",shadow="none",cluster="test"}"#,
+        r#"ballast_shadow_predicted_imbalance_ratio{resource="cpu",shadow="counts"#,
     ] {
         assert!(metrics.contains(series), "{series} is not in {metrics}");
     }
