@@ -249,7 +249,7 @@ fn shadows(sections: Vec<file::Shadow>, base: &Base<'_>, notes: &mut Notes) -> V
             (Some(path), None) => policy::Source::File(base.path(path)),
             (None, Some(name)) => policy::Source::Embedded(name),
             _ => {
-                notes.wrong(&key("name"), "it needs either `file` or `policy`, the name of an embedded one");
+                notes.wrong(key("name"), "it needs either `file` or `policy`, the name of an embedded one");
                 continue;
             }
         };

@@ -160,9 +160,7 @@ async fn a_shadow_is_asked_beside_the_policy_and_decides_once_it_is_promoted() {
     assert_eq!(events["items"].as_array().map(|items| items.iter().filter(promoted).count()), Some(2), "{events:#}");
 
     // Fewer shadows from now on: their series go.
-    home.write_config(
-        &with_policies(&home, "name = \"balance\"", "").split("[[shadow]]").next().expect("a part").to_owned(),
-    );
+    home.configure(&Settings { mode: "dry-run", ..Settings::default() });
     daemon.until("no shadow is left", |status| status["shadows"].as_array()?.is_empty().then_some(())).await;
     daemon.next_cycle().await;
     let (_, metrics) = daemon.get_text("/metrics").await;

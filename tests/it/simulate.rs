@@ -25,7 +25,7 @@ async fn policies_are_compared_side_by_side_and_the_same_seed_says_the_same() {
     assert_eq!(runs[0]["measures"]["moves"], 0);
     for run in &runs[1..] {
         assert_eq!(run["measures"]["faults"], serde_json::json!({}), "{run}");
-        assert!(run["measures"]["moves"].as_u64().is_some_and(|moves| moves > 1000), "a node joined empty: {run}");
+        assert!(run["measures"]["moves"].as_u64().is_some_and(|moves| moves > 500), "a node joined empty: {run}");
     }
     assert_eq!(ballast.json(0, &words).await, document, "the same seed");
 
@@ -67,7 +67,7 @@ async fn what_cannot_be_simulated_is_refused_with_the_key_and_what_to_do() {
         (vec!["simulate", "--scenario", "quake"], vec!["there is no scenario 'quake'", "moving-hot-spot"]),
         (
             vec!["simulate", "--scenario", &broken],
-            vec!["broken.toml", "line 5", "unknown field `skwe`", "docs/simulate.md"],
+            vec!["broken.toml", "line 8", "unknown field `skwe`", "docs/simulate.md"],
         ),
         (
             vec!["simulate", "--scenario", "zipf", "--policy", "magic"],

@@ -5,14 +5,11 @@ use std::sync::Arc;
 
 use super::{EPOCH_MS, Engine, Event, hours};
 use crate::guard::{self, members};
-use crate::model::{NodeRecord, SlotSet, Snapshot};
+use crate::model::{NodeRecord, Realised, SlotSet, Snapshot};
 use crate::policy::PolicyFailure;
 use crate::simulate::carry::Carrying;
 use crate::simulate::report::PlanOutcome;
 use crate::simulate::workload::ms;
-
-/// Cycles after a plan's end at which is looked what came of it.
-const REALISED_AFTER: u64 = 3;
 
 impl Engine<'_> {
     pub(super) fn look(&mut self) {
@@ -124,7 +121,7 @@ impl Engine<'_> {
         if let Some(plan) = self.measure.plans.last_mut() {
             plan.took_s = (self.now_ms - self.plan_began_ms) as f64 / 1000.0;
         }
-        self.at(self.now_ms + REALISED_AFTER * self.case.cycle_ms, Event::Realised(plan));
+        self.at(self.now_ms + Realised::AFTER_CYCLES * self.case.cycle_ms, Event::Realised(plan));
         self.rest();
     }
 
