@@ -86,15 +86,30 @@ impl Shadows {
             let refused = report.proposed.saturating_sub(report.approved);
             self.proposed.with_label_values(&[name, "approved"]).inc_by(report.approved as f64);
             self.proposed.with_label_values(&[name, "refused"]).inc_by(refused as f64);
+            self.memory.with_label_values(&[name]).set(report.memory_bytes as f64);
+            known.insert((name.to_owned(), String::new()));
+            if report.failure.is_some() {
+                // No plan is not the same as an empty one.
+                self.forget_plan(name);
+                continue;
+            }
             self.approved.with_label_values(&[name]).set(report.approved as f64);
             self.bytes.with_label_values(&[name]).set(report.bytes as f64);
             self.disagreement.with_label_values(&[name]).set(report.disagreement);
-            self.memory.with_label_values(&[name]).set(report.memory_bytes as f64);
-            known.insert((name.to_owned(), String::new()));
             for (resource, prediction) in &report.predictions {
                 self.predicted.with_label_values(&[name, resource]).set(prediction.imbalance_after);
                 known.insert((name.to_owned(), resource.clone()));
             }
+        }
+    }
+
+    /// What the last plan was, when there is none.
+    fn forget_plan(&self, name: &str) {
+        for gauges in [&self.approved, &self.bytes, &self.disagreement] {
+            let _none = gauges.remove_label_values(&[name]);
+        }
+        for resource in ["cpu", "memory", "network"] {
+            let _none = self.predicted.remove_label_values(&[name, resource]);
         }
     }
 
@@ -104,9 +119,8 @@ impl Shadows {
             let _none = self.predicted.remove_label_values(&[name, resource]);
             return;
         }
-        for gauges in [&self.approved, &self.bytes, &self.disagreement, &self.memory] {
-            let _none = gauges.remove_label_values(&[name]);
-        }
+        self.forget_plan(name);
+        let _none = self.memory.remove_label_values(&[name]);
         let _none = self.call_seconds.remove_label_values(&[name]);
         for verdict in ["approved", "refused"] {
             let _none = self.proposed.remove_label_values(&[name, verdict]);

@@ -139,6 +139,8 @@ async fn a_shadow_is_asked_beside_the_policy_and_decides_once_it_is_promoted() {
     ] {
         assert!(metrics.contains(series), "{series} is not in {metrics}");
     }
+    let absent = r#"ballast_shadow_disagreement_ratio{shadow="none""#;
+    assert!(!metrics.contains(absent), "who gives no plan disagrees with nobody: {metrics}");
     let shown = daemon.ballast(&["policy", "show"]);
     assert!(shown.contains("counts") && shown.contains("slots 0.1.0") && shown.contains("not loaded"), "{shown}");
 
