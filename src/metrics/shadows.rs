@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use prometheus::{CounterVec, GaugeVec};
 
 use super::family::Families;
+use super::work::RESOURCES;
 use crate::model::ShadowReport;
 
 #[derive(Debug)]
@@ -18,8 +19,8 @@ pub(super) struct Shadows {
     predicted: GaugeVec,
     disagreement: GaugeVec,
     memory: GaugeVec,
-    /// The shadows that have series, each with the resources that it predicted.
-    known: Mutex<BTreeSet<(String, String)>>,
+    /// The shadows that have series.
+    known: Mutex<BTreeSet<String>>,
 }
 
 impl Shadows {
@@ -68,12 +69,9 @@ impl Shadows {
     /// Takes note of a cycle's shadows; series of those that are gone go as well.
     pub(super) fn cycle(&self, reports: &[ShadowReport]) {
         let mut known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let named = |name: &str| reports.iter().any(|report| report.name == name);
-        let gone: Vec<(String, String)> = known.iter().filter(|(name, _)| !named(name)).cloned().collect();
-        for (name, resource) in gone {
-            self.forget(&name, &resource);
-            known.remove(&(name, resource));
-        }
+        let now: BTreeSet<String> = reports.iter().map(|report| report.name.clone()).collect();
+        known.difference(&now).for_each(|gone| self.forget(gone));
+        *known = now;
         for report in reports {
             let name = report.name.as_str();
             let result = match &report.failure {
@@ -87,7 +85,6 @@ impl Shadows {
             self.proposed.with_label_values(&[name, "approved"]).inc_by(report.approved as f64);
             self.proposed.with_label_values(&[name, "refused"]).inc_by(refused as f64);
             self.memory.with_label_values(&[name]).set(report.memory_bytes as f64);
-            known.insert((name.to_owned(), String::new()));
             if report.failure.is_some() {
                 // No plan is not the same as an empty one.
                 self.forget_plan(name);
@@ -98,27 +95,21 @@ impl Shadows {
             self.disagreement.with_label_values(&[name]).set(report.disagreement);
             for (resource, prediction) in &report.predictions {
                 self.predicted.with_label_values(&[name, resource]).set(prediction.imbalance_after);
-                known.insert((name.to_owned(), resource.clone()));
             }
         }
     }
 
-    /// What the last plan was, when there is none.
+    /// Takes back what the last plan was. A series that was never made cannot be removed, which is as well.
     fn forget_plan(&self, name: &str) {
         for gauges in [&self.approved, &self.bytes, &self.disagreement] {
             let _none = gauges.remove_label_values(&[name]);
         }
-        for resource in ["cpu", "memory", "network"] {
+        for resource in RESOURCES {
             let _none = self.predicted.remove_label_values(&[name, resource]);
         }
     }
 
-    fn forget(&self, name: &str, resource: &str) {
-        // A series that was never made cannot be removed, which is as well.
-        if !resource.is_empty() {
-            let _none = self.predicted.remove_label_values(&[name, resource]);
-            return;
-        }
+    fn forget(&self, name: &str) {
         self.forget_plan(name);
         let _none = self.memory.remove_label_values(&[name]);
         let _none = self.call_seconds.remove_label_values(&[name]);

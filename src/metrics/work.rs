@@ -18,7 +18,7 @@ const MOVE_BUCKETS: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0
 /// Around what clients feel: a tenth of a millisecond is a good network, a tenth of a second a complaint.
 const PROBE_BUCKETS: &[f64] = &[0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5];
 
-const RESOURCES: [&str; 3] = ["cpu", "memory", "network"];
+pub(super) const RESOURCES: [&str; 3] = ["cpu", "memory", "network"];
 const OUTCOMES: [&str; 7] =
     ["no-change", "planned", "executed", "refused", "policy-failed", "not-collected", "incomplete"];
 
