@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use reqwest::StatusCode;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use super::outcome::{Exit, Stop, refused};
+use super::outcome::{Exit, Outcome, Stop, refused};
 use super::screen::Screen;
 use super::target::load;
 
@@ -32,6 +32,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Line {
     url: String,
     client: reqwest::Client,
+}
+
+/// What became of a wish, in the daemon's words.
+#[derive(Debug, Serialize, Deserialize)]
+struct Done {
+    done: String,
 }
 
 #[derive(Deserialize)]
@@ -59,9 +65,12 @@ impl Line {
         self.answer(self.client.get(format!("{}{path}", self.url)), what).await
     }
 
-    /// Asks the daemon for something.
-    pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<T> {
-        self.answer(self.client.post(format!("{}{path}", self.url)).json(body), "answer").await
+    /// Asks the daemon to do something, and shows what it says.
+    pub(super) async fn ask(&self, path: &str, wish: &serde_json::Value, screen: &Screen) -> Outcome {
+        let request = self.client.post(format!("{}{path}", self.url)).json(wish);
+        let done: Done = self.answer(request, "answer").await?;
+        screen.show("Done", &done, || format!("{}\n", done.done))?;
+        Ok(Exit::Ok)
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder, what: &str) -> anyhow::Result<T> {

@@ -1,14 +1,12 @@
 //! `ballast policy show` and `promote`: the policies of a running daemon.
 
-use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 
 use super::author;
 use super::daemon::Daemon;
 use super::outcome::{Exit, Outcome};
-use super::screen::{Screen, table};
+use super::screen::{Screen, since, table};
 use crate::clock::now_ms;
 use crate::control::{PolicyStatus, ShadowStatus, Status};
 use crate::model::{ShadowReport, units};
@@ -34,25 +32,15 @@ pub(super) async fn show(daemon: &Daemon, screen: &Screen) -> Outcome {
     Ok(Exit::Ok)
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Done {
-    done: String,
-}
-
 pub(super) async fn promote(shadow: Option<String>, reason: &str, daemon: &Daemon, screen: &Screen) -> Outcome {
     let body = json!({ "shadow": shadow, "reason": reason, "who": author::person() });
-    let done: Done = daemon.reach(screen)?.post("/api/v1/policy/promote", &body).await?;
-    screen.show("Done", &done, || format!("{}\n", done.done))?;
-    Ok(Exit::Ok)
+    daemon.reach(screen)?.ask("/api/v1/policy/promote", &body, screen).await
 }
 
 fn text(loaded: &Loaded<'_>, now_ms: u64) -> String {
     let policy = loaded.policy;
     let mut lines = Vec::new();
-    let ago = |at_ms: u64| {
-        let seconds = now_ms.saturating_sub(at_ms) / 1000;
-        humantime::format_duration(Duration::from_secs(seconds)).to_string()
-    };
+    let ago = |at_ms: u64| since(at_ms, now_ms);
     let bytes = |bytes: usize| units::size::format(bytes as u64);
     match &policy.id {
         Some(id) => {

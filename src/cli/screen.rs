@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -127,6 +128,12 @@ pub(super) fn document<T: Serialize>(kind: &'static str, body: &T) -> anyhow::Re
     let mut text = serde_json::to_string_pretty(&Document { api_version: API_VERSION, kind, body })?;
     text.push('\n');
     Ok(text)
+}
+
+/// How long ago that was, to the second: both are Unix times in milliseconds.
+pub(super) fn since(at_ms: u64, now_ms: u64) -> String {
+    let seconds = now_ms.saturating_sub(at_ms) / 1000;
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }
 
 /// Columns under headings; all but the first `left` are aligned to the right.

@@ -1,11 +1,9 @@
 //! `ballast status`: what a running daemon is doing, on one screen.
 
-use std::time::Duration;
-
 use super::advance::{line as moves, seconds};
 use super::daemon::Daemon;
 use super::outcome::{Exit, Outcome};
-use super::screen::{Screen, table};
+use super::screen::{Screen, since, table};
 use crate::clock::now_ms;
 use crate::control::{NodeRow, Status};
 use crate::migration::Progress;
@@ -30,10 +28,7 @@ fn text(status: &Status) -> String {
         text.push_str(&words);
         text.push('\n');
     };
-    let ago = |at_ms: u64| {
-        let seconds = now_ms().saturating_sub(at_ms) / 1000;
-        humantime::format_duration(Duration::from_secs(seconds)).to_string()
-    };
+    let ago = |at_ms: u64| since(at_ms, now_ms());
     let seen = status
         .snapshot
         .as_ref()

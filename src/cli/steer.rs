@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::author;
 use super::daemon::Daemon;
-use super::outcome::{Exit, Outcome};
+use super::outcome::Outcome;
 use super::screen::Screen;
 use crate::model::units;
 
@@ -31,12 +30,6 @@ pub(super) struct Args {
     reason: String,
 }
 
-/// What became of it, in the daemon's words.
-#[derive(Debug, Serialize, Deserialize)]
-struct Done {
-    done: String,
-}
-
 /// Nothing moves any more until it is resumed; what is open is closed.
 pub(super) async fn pause(args: PauseArgs, screen: &Screen) -> Outcome {
     // Rounded up: a pause of half a second is not none.
@@ -56,7 +49,5 @@ pub(super) async fn cancel(args: Args, screen: &Screen) -> Outcome {
 
 async fn ask(path: &str, for_s: Option<u128>, args: &Args, screen: &Screen) -> Outcome {
     let body = json!({ "who": author::person(), "reason": args.reason, "for_s": for_s.map(|s| u64::try_from(s).unwrap_or(u64::MAX)) });
-    let done: Done = args.daemon.reach(screen)?.post(path, &body).await?;
-    screen.show("Done", &done, || format!("{}\n", done.done))?;
-    Ok(Exit::Ok)
+    args.daemon.reach(screen)?.ask(path, &body, screen).await
 }
