@@ -36,26 +36,12 @@ impl Promise {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Mode, Timings};
+    use crate::model::Mode;
 
     fn report(cycle: u64, outcome: CycleOutcome, after: f64) -> CycleReport {
         let cpu = Prediction { imbalance_before: 1.4, imbalance_after: after, floor: 1.0 };
-        CycleReport {
-            cycle,
-            started_at_ms: 0,
-            mode: Mode::Auto,
-            snapshot: None,
-            policy: None,
-            plan: None,
-            approved: Vec::new(),
-            refusals: Vec::new(),
-            predictions: BTreeMap::from([("cpu".to_owned(), cpu)]),
-            migrations: Vec::new(),
-            realised: None,
-            shadows: Vec::new(),
-            outcome,
-            timings: Timings::default(),
-        }
+        let predictions = BTreeMap::from([("cpu".to_owned(), cpu)]);
+        CycleReport { predictions, outcome, ..CycleReport::begin(cycle, 0, Mode::Auto) }
     }
 
     #[test]

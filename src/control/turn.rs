@@ -3,7 +3,7 @@
 //! A turn runs beside the loop and owns, while it lasts, everything that only turns use: the [`Crew`]. It changes nothing
 //! else; what came of it goes back as a [`Turn`]. Dropping it inside leaves at worst slots open, which the journal knows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,7 +27,6 @@ use crate::guard::{self, ApprovedPlan, Ledger, Past, members};
 use crate::migration::{self, Amount, Context, Journal, Recovery, Stop, Tally};
 use crate::model::{
     Address, CycleOutcome, CycleReport, MigrationReport, Mode, NodeId, Plan, PolicyId, ShadowReport, SlotSet, Snapshot,
-    Timings,
 };
 use crate::policy::{Policy as _, PolicyFailure, PolicyHost, Source};
 use crate::store::Store;
@@ -146,22 +145,7 @@ async fn keep(orders: &Orders, turn: &Turn) {
 
 impl Turn {
     fn begin(orders: &Orders) -> Self {
-        let report = CycleReport {
-            cycle: orders.cycle,
-            started_at_ms: now_ms(),
-            mode: orders.mode,
-            snapshot: None,
-            policy: None,
-            plan: None,
-            approved: Vec::new(),
-            refusals: Vec::new(),
-            predictions: BTreeMap::new(),
-            realised: None,
-            shadows: Vec::new(),
-            migrations: Vec::new(),
-            outcome: CycleOutcome::NoChange,
-            timings: Timings::default(),
-        };
+        let report = CycleReport::begin(orders.cycle, now_ms(), orders.mode);
         Self { report, snapshot: None, recovery: None, failure: None, called: false, effort: Effort::None }
     }
 }

@@ -129,17 +129,6 @@ mod tests {
 
     fn report(started_at_ms: u64, moved: &str, bytes: u64) -> CycleReport {
         CycleReport {
-            cycle: 1,
-            started_at_ms,
-            mode: Mode::Auto,
-            snapshot: None,
-            policy: None,
-            plan: None,
-            approved: Vec::new(),
-            refusals: Vec::new(),
-            predictions: BTreeMap::new(),
-            realised: None,
-            shadows: Vec::new(),
             migrations: vec![MigrationReport {
                 source: node(1),
                 target: node(2),
@@ -153,6 +142,7 @@ mod tests {
             }],
             outcome: CycleOutcome::Executed,
             timings: Timings { collect_ms: 100.0, migrate_ms: 900.0, ..Timings::default() },
+            ..CycleReport::begin(1, started_at_ms, Mode::Auto)
         }
     }
 

@@ -1,13 +1,12 @@
 //! Stories about series: which exist from the start, and which come and go.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
 use crate::migration::{Amount, Overall, Progress};
 use crate::model::{
     Address, CycleOutcome, CycleReport, MigrationReport, Mode, NodeColumn, Owners, Primary, Protocol, RefusalCheck,
-    SLOT_COUNT, Snapshot, Timings, resource,
+    SLOT_COUNT, Snapshot, resource,
 };
 use crate::store::Event;
 
@@ -118,22 +117,7 @@ fn series_with(primaries: usize) -> usize {
 }
 
 fn report(outcome: CycleOutcome) -> CycleReport {
-    CycleReport {
-        cycle: 1,
-        started_at_ms: 0,
-        mode: Mode::Auto,
-        snapshot: None,
-        policy: None,
-        plan: None,
-        approved: Vec::new(),
-        refusals: Vec::new(),
-        predictions: BTreeMap::new(),
-        realised: None,
-        shadows: Vec::new(),
-        migrations: Vec::new(),
-        outcome,
-        timings: Timings::default(),
-    }
+    CycleReport { outcome, ..CycleReport::begin(1, 0, Mode::Auto) }
 }
 
 fn snapshot(primaries: usize) -> Snapshot {

@@ -371,6 +371,29 @@ pub struct CycleReport {
     pub timings: Timings,
 }
 
+impl CycleReport {
+    /// A cycle of which nothing is known yet but when it began, and in which mode.
+    #[must_use]
+    pub const fn begin(cycle: u64, started_at_ms: u64, mode: Mode) -> Self {
+        Self {
+            cycle,
+            started_at_ms,
+            mode,
+            snapshot: None,
+            policy: None,
+            plan: None,
+            approved: Vec::new(),
+            refusals: Vec::new(),
+            predictions: BTreeMap::new(),
+            realised: None,
+            shadows: Vec::new(),
+            migrations: Vec::new(),
+            outcome: CycleOutcome::NoChange,
+            timings: Timings { collect_ms: 0.0, policy_ms: 0.0, review_ms: 0.0, migrate_ms: 0.0 },
+        }
+    }
+}
+
 /// Milliseconds of a cycle, by part.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timings {

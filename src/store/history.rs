@@ -297,10 +297,9 @@ fn drop_old(connection: &Connection, newest: &CycleReport, retention: &Retention
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::{CycleOutcome, MigrationReport, Protocol, Timings};
+    use crate::model::{MigrationReport, Protocol, Timings};
 
     #[test]
     fn cycles_come_back_newest_first_and_whole() {
@@ -361,22 +360,8 @@ mod tests {
     }
 
     fn report(cycle: u64) -> CycleReport {
-        CycleReport {
-            cycle,
-            started_at_ms: cycle * 1_000,
-            mode: Mode::Auto,
-            snapshot: None,
-            policy: None,
-            plan: None,
-            approved: Vec::new(),
-            refusals: Vec::new(),
-            predictions: BTreeMap::new(),
-            realised: None,
-            shadows: Vec::new(),
-            migrations: Vec::new(),
-            outcome: CycleOutcome::NoChange,
-            timings: Timings { collect_ms: 1.5, ..Timings::default() },
-        }
+        let timings = Timings { collect_ms: 1.5, ..Timings::default() };
+        CycleReport { timings, ..CycleReport::begin(cycle, cycle * 1_000, Mode::Auto) }
     }
 
     fn snapshot(generation: u64) -> Snapshot {
