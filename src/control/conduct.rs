@@ -436,11 +436,7 @@ impl Control {
 
     /// Keeps an event in the history, and shows it to whoever listens.
     fn tell(&self, event: Happening) {
-        let at_ms = now_ms();
-        if let Err(error) = self.store.keep_event(at_ms, &event) {
-            warn!(error = %chain(&error), "the history misses an event");
-        }
-        (self.notify)(Notice::Event { at_ms, event });
+        tell(&self.store, &self.notify, event);
     }
 
     fn publish(&mut self) {
@@ -448,6 +444,15 @@ impl Control {
         self.status.promoted = self.promotion.as_ref().map(|promotion| promotion.shadow.clone());
         self.shown.send_replace(Arc::new(self.status.clone()));
     }
+}
+
+/// Keeps an event in the history, and shows it to whoever listens.
+pub(super) fn tell(store: &Store, notify: &Notify, event: Happening) {
+    let at_ms = now_ms();
+    if let Err(error) = store.keep_event(at_ms, &event) {
+        warn!(error = %chain(&error), "the history misses an event");
+    }
+    notify(Notice::Event { at_ms, event });
 }
 
 /// Three cycles, or half a minute: one lost cycle is normal, three are not.

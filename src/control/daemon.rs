@@ -8,8 +8,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
-use super::command::{Handle, Notice};
-use super::conduct::{Control, MEMBERS, PROMOTION, Start, stale_after_ms};
+use super::command::Handle;
+use super::conduct::{Control, MEMBERS, PROMOTION, Start, stale_after_ms, tell};
 use super::deciders::Deciders;
 use super::feed::Feed;
 use super::promotion::Promotion;
@@ -27,7 +27,7 @@ use crate::http::{self, Faces};
 use crate::metrics::Metrics;
 use crate::model::Mode;
 use crate::policy::{Ground, HostError, PolicyHost};
-use crate::store::{Event, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::telemetry::chain;
 
 /// Requests that may wait for the loop, which answers each in milliseconds.
@@ -76,21 +76,18 @@ pub async fn run(config: Config, forced: Option<Mode>) -> Result<(), RunError> {
     let listener = listen(config.listen).await?;
 
     let promotion: Option<Promotion> = store.get(PROMOTION)?.filter(|kept: &Promotion| kept.holds(&config.policy));
-    let (source, parameters) = match &promotion {
-        Some(promotion) => (promotion.source.clone(), promotion.parameters.clone()),
-        None => (config.policy.source.clone(), config.policy.parameters.clone()),
-    };
+    let (source, parameters) = Promotion::decides(promotion.as_ref(), &config.policy);
+    let observing = metrics.clone();
+    let notify: Notify = Arc::new(move |notice| observing.observe(&notice));
     let shadows = {
-        let (store, metrics) = (store.clone(), metrics.clone());
-        let tell: Tell = Arc::new(move |event| keep_event(&store, &metrics, event));
+        let (store, notify) = (store.clone(), notify.clone());
+        let tell: Tell = Arc::new(move |event| tell(&store, &notify, event));
         Shadows::start(&host, config.shadows.clone(), tell)
     };
     let feed = Feed::start(host, source, Ground { parameters, ..Ground::default() });
     let status = first_status(&config);
     let (shown, seen) = watch::channel(Arc::new(status.clone()));
     let (ask, requests) = mpsc::channel(REQUESTS_MAX);
-    let observing = metrics.clone();
-    let notify: Notify = Arc::new(move |notice| observing.observe(&notice));
     let crew = crew(&config, &store)?;
     let faces = Arc::new(Faces { control: Handle::new(ask, seen), metrics, store: store.clone() });
     let control = Control::new(Start {
@@ -119,15 +116,6 @@ pub async fn run(config: Config, forced: Option<Mode>) -> Result<(), RunError> {
         }
     }
     outcome
-}
-
-/// Keeps what a shadow's task tells, and shows it to whoever listens.
-fn keep_event(store: &Store, metrics: &Metrics, event: Event) {
-    let at_ms = now_ms();
-    if let Err(error) = store.keep_event(at_ms, &event) {
-        warn!(error = %chain(&error), "the history misses an event");
-    }
-    metrics.observe(&Notice::Event { at_ms, event });
 }
 
 async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>, RunError> {

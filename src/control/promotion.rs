@@ -10,8 +10,8 @@ use crate::policy::Source;
 pub(super) struct Promotion {
     /// As the configuration calls it.
     pub(super) shadow: String,
-    pub(super) source: Source,
-    pub(super) parameters: String,
+    source: Source,
+    parameters: String,
     /// The policy that was configured then. Whoever configures another one means that.
     instead_of: (Source, String),
 }
@@ -23,6 +23,14 @@ impl Promotion {
             source: shadow.source.clone(),
             parameters: shadow.parameters.clone(),
             instead_of: (configured.source.clone(), configured.parameters.clone()),
+        }
+    }
+
+    /// Where the policy that decides comes from, and its parameters.
+    pub(super) fn decides(promotion: Option<&Self>, configured: &Policy) -> (Source, String) {
+        match promotion {
+            Some(promotion) => (promotion.source.clone(), promotion.parameters.clone()),
+            None => (configured.source.clone(), configured.parameters.clone()),
         }
     }
 

@@ -74,10 +74,7 @@ impl Control {
         };
         self.store.put(PROMOTION, &promotion).map_err(|error| chain(&error))?;
         self.promotion = promotion;
-        let (source, parameters) = match &self.promotion {
-            Some(promotion) => (promotion.source.clone(), promotion.parameters.clone()),
-            None => (self.config.policy.source.clone(), self.config.policy.parameters.clone()),
-        };
+        let (source, parameters) = Promotion::decides(self.promotion.as_ref(), &self.config.policy);
         info!(%source, who, why, "policy promoted: it decides once it is loaded and tried");
         let answer =
             format!("{source} decides as soon as it is loaded and tried; until then the policy before goes on");
