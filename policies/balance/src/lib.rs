@@ -199,14 +199,10 @@ pub fn plan(view: &View, parameters: &Parameters, memory: &mut Memory) -> Result
     let problem = Problem::of(view, &goals).map_err(|error| Failure::BadParameters(error.to_string()))?;
     let Solution { moves, report } = solve(&problem, &goals);
     let wait_s = memory.wait_s(&report, parameters.patience, view);
-    if wait_s > 0.0 {
-        memory.wanted.clear();
-        return Ok(Proposal { summary: summary(&report, wait_s), moves: Vec::new(), gauges: gauges(&report) });
-    }
+    let moves = if wait_s > 0.0 { Vec::new() } else { moves };
     memory.converging = !moves.is_empty();
     memory.wanted = moves.iter().map(|step| (step.slot, step.target)).collect();
-    let gauges = gauges(&report);
-    Ok(Proposal { summary: summary(&report, 0.0), moves, gauges })
+    Ok(Proposal { summary: summary(&report, wait_s), moves, gauges: gauges(&report) })
 }
 
 /// The vetoes by index; those of nodes that are not there bind nobody.

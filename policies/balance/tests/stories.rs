@@ -204,6 +204,12 @@ fn every_gauge_has_a_name_that_the_daemon_accepts() {
     }
 }
 
+/// Cpu alone, however little there is of it.
+fn cpu_alone() -> Parameters {
+    let cpu = ballast_search::ResourceGoal { idle: 0.0, ..ballast_search::ResourceGoal::named("cpu") };
+    Parameters { resources: vec![cpu], use_empty: false, ..Parameters::default() }
+}
+
 #[test]
 fn a_plan_waits_until_the_imbalance_has_cost_what_its_moves_cost() {
     // A hundredth of a core is uneven, and every slot holds 200 MB.
@@ -212,11 +218,7 @@ fn a_plan_waits_until_the_imbalance_has_cost_what_its_moves_cost() {
     let cpu: Vec<f64> = dear.slot_columns["cpu-usec"].iter().map(|cpu| cpu / 100.0).collect();
     dear.slot_columns.insert("cpu-usec".to_owned(), cpu.into());
     dear.slot_columns.insert("bytes".to_owned(), vec![2e8; SLOTS].into());
-    let parameters = Parameters {
-        resources: vec![ballast_search::ResourceGoal { idle: 0.0, ..ballast_search::ResourceGoal::named("cpu") }],
-        use_empty: false,
-        ..Parameters::default()
-    };
+    let parameters = cpu_alone();
     let mut memory = Memory::default();
     let mut ask = |view: &View, parameters: &Parameters, hours: u64| {
         let view = View { taken_at_ms: 1 + hours * 3_600_000, ..view.clone() };
@@ -235,11 +237,7 @@ fn what_an_imbalance_has_cost_adds_up_from_view_to_view() {
     let mut uneven = cluster(3);
     uneven.owners = (0..SLOTS).map(|slot| if slot < 9000 { 0 } else { 1 + (slot % 2) as u32 }).collect();
     uneven.slot_columns.insert("bytes".to_owned(), vec![1e6; SLOTS].into());
-    let parameters = Parameters {
-        resources: vec![ballast_search::ResourceGoal { idle: 0.0, ..ballast_search::ResourceGoal::named("cpu") }],
-        use_empty: false,
-        ..Parameters::default()
-    };
+    let parameters = cpu_alone();
     let mut memory = Memory::default();
     let mut waited = 0;
     for view in 0..1000_u64 {
