@@ -10,6 +10,8 @@ use ballast::policy::{
     Compiler, Ground, LoadFailure, Policy as _, PolicyHost, PolicyWatch, Reload, Settings, Source, Stage,
     embedded_policy, synthetic_snapshot,
 };
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tokio::sync::{mpsc, watch};
 
 /// Loads `component`, which is no policy, with the real program as compiler, and says how far it came.
@@ -61,33 +63,21 @@ fn a_child_that_wants_too_much_memory_is_ended() {
     assert!(failure.reason.contains("more than 256 MiB"), "{failure}");
 }
 
-/// A small generator, so that what fails repeats; see Marsaglia, *Xorshift RNGs*, 2003.
-struct Lot(u64);
-
-impl Lot {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % bound.max(1) as u64).unwrap_or(0)
-    }
-}
-
 /// A few bytes changed, taken out, doubled, put in or cut off.
-fn mutate(bytes: &mut Vec<u8>, lot: &mut Lot) {
-    for _ in 0..=lot.below(4) {
-        let at = lot.below(bytes.len());
-        match lot.below(8) {
-            0..3 => bytes[at] ^= 1 << lot.below(8),
-            3 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][lot.below(5)],
-            4 => drop(bytes.drain(at..(at + 1 + lot.below(16)).min(bytes.len()))),
+fn mutate(bytes: &mut Vec<u8>, lot: &mut StdRng) {
+    for _ in 0..=lot.random_range(0..4) {
+        let at = lot.random_range(0..bytes.len());
+        match lot.random_range(0..8) {
+            0..3 => bytes[at] ^= 1 << lot.random_range(0..8),
+            3 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][lot.random_range(0..5)],
+            4 => drop(bytes.drain(at..(at + 1 + lot.random_range(0..16)).min(bytes.len()))),
             5 => {
-                let copied = bytes[at..(at + 1 + lot.below(32)).min(bytes.len())].to_vec();
-                let to = lot.below(bytes.len());
+                let copied = bytes[at..(at + 1 + lot.random_range(0..32)).min(bytes.len())].to_vec();
+                let to = lot.random_range(0..bytes.len());
                 drop(bytes.splice(to..to, copied));
             }
             6 => bytes.truncate(at + 1),
-            _ => bytes.insert(at, u8::try_from(lot.below(256)).unwrap_or(0)),
+            _ => bytes.insert(at, lot.random()),
         }
     }
 }
@@ -97,7 +87,7 @@ fn mutate(bytes: &mut Vec<u8>, lot: &mut Lot) {
 fn mutated_files_are_refused_or_run_within_their_bounds() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let rounds = number("BALLAST_TEST_FUZZ").unwrap_or(120);
-    let mut lot = Lot(number("BALLAST_TEST_SEED").unwrap_or(1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut lot = StdRng::seed_from_u64(number("BALLAST_TEST_SEED").unwrap_or(1));
     let compiler = Compiler::Program(env!("CARGO_BIN_EXE_ballast").into());
     let settings = Settings { compiler, deadline_ms: 500, memory_mib: 32, compile_seconds: 10, ..Settings::default() };
     let host = PolicyHost::new(settings).expect("an engine");
@@ -108,7 +98,7 @@ fn mutated_files_are_refused_or_run_within_their_bounds() {
     let file = tempfile::NamedTempFile::new().expect("room");
     let (mut refused, mut ran) = (0, 0);
     for round in 0..rounds {
-        let mut bytes = sound[lot.below(sound.len())].clone();
+        let mut bytes = sound[lot.random_range(0..sound.len())].clone();
         mutate(&mut bytes, &mut lot);
         std::fs::write(file.path(), &bytes).expect("writable");
         match host.load(&Source::File(file.path().to_owned()), "{}") {
