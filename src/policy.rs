@@ -25,6 +25,7 @@ mod synthetic;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod unroll;
 mod view;
 mod watch;
 

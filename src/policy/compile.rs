@@ -20,6 +20,7 @@ use super::componentize::{self, Unfit};
 use super::failure::Stage;
 use super::fault::one_line;
 use super::settings::{Compiler, Settings};
+use super::unroll::{self, unroll};
 
 /// The hidden subcommand that runs [`compile_child_main`].
 pub const COMPILE_SUBCOMMAND: &str = "policy-compile";
@@ -62,7 +63,7 @@ fn uncompiled(reason: String) -> Unfit {
 
 /// Machine code of the policy in `file`. Only for who may take any time, memory and stack.
 fn translate(engine: &Engine, file: Vec<u8>) -> Result<Vec<u8>, Unfit> {
-    let component = componentize::to_component(file)?;
+    let component = unroll(componentize::to_component(file)?);
     engine.precompile_component(&component).map_err(|error| uncompiled(one_line(&error)))
 }
 
@@ -193,12 +194,14 @@ fn confine(seconds: u64, memory_mib: u64) -> nix::Result<()> {
     Ok(())
 }
 
-/// Named by what went in: the file, the shim that may be put beneath it, and everything of the engine that shapes the code.
+/// Named by what went in: the file, the shim that may be put beneath it, how loops are unrolled, and everything of the engine
+/// that shapes the code.
 fn cache_name(engine: &Engine, file: &[u8]) -> PathBuf {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut compatibility = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut compatibility);
     componentize::PREVIEW1.hash(&mut compatibility);
+    unroll::WAY.hash(&mut compatibility);
     format!("{}-{:016x}.cwasm", hex::encode(Sha256::digest(file)), compatibility.finish()).into()
 }
 

@@ -387,17 +387,21 @@
 
   ;; The giver's largest slot of at most $limit bytes that has not moved; -1 if there is none. Of equals, the first.
   (func $largest (param $giver i32) (param $limit f64) (result i32)
-    (local $slot i32) (local $best i32) (local $size f64) (local $bytes f64)
+    (local $slot i32) (local $best i32) (local $size f64) (local $bytes f64) (local $owner i32) (local $moved i32)
     (local.set $best (i32.const -1))
+    (local.set $owner (global.get $owners))
+    (local.set $moved (global.get $moved))
+    ;; All slots for every move: the only place where a call for each of them would be felt.
     (loop $more
-      (if (i32.eq (i32.load (call $owner_at (local.get $slot))) (local.get $giver))
+      (if (i32.eq (i32.load (local.get $owner)) (local.get $giver))
         (then
-          (local.set $bytes (call $bytes_of (local.get $slot)))
-          (if (i32.and (i32.eqz (i32.load8_u (call $moved_at (local.get $slot))))
+          (local.set $bytes (f64.load (i32.add (global.get $bytes) (i32.shl (local.get $slot) (i32.const 3)))))
+          (if (i32.and (i32.eqz (i32.load8_u (i32.add (local.get $moved) (local.get $slot))))
                 (i32.and (f64.gt (local.get $bytes) (local.get $size)) (f64.le (local.get $bytes) (local.get $limit))))
             (then
               (local.set $best (local.get $slot))
               (local.set $size (local.get $bytes))))))
+      (local.set $owner (i32.add (local.get $owner) (i32.const 4)))
       (local.set $slot (i32.add (local.get $slot) (i32.const 1)))
       (br_if $more (i32.lt_u (local.get $slot) (i32.const 16384))))
     (local.get $best))

@@ -95,7 +95,9 @@ pub fn plan() !ballast.Proposal {
         var best: ?usize = null;
         var best_bytes: f64 = 0;
         for (owners, moved, bytes, 0..) |owner, done, size, slot| {
-            if (owner != giver or done or size <= best_bytes or size > half) continue;
+            // Most slots are somebody else's: a branch that is foretold, where one condition of all would be computed in full.
+            if (owner != giver) continue;
+            if (done or size <= best_bytes or size > half) continue;
             best = slot;
             best_bytes = size;
         }

@@ -135,10 +135,11 @@ pub fn plan(view: View, parameters: Parameters) -> Plan {
         let half = (load[giver] - load[taker]) / 2.0;
         let mut best = None;
         let mut best_bytes = 0.0;
-        for slot in 0..owners.len() {
-            if owners[slot] as usize == giver && movable[slot] && bytes[slot] > best_bytes && bytes[slot] <= half {
+        // All slots for every move: zipped, so that no index has to be checked.
+        for (slot, ((owner, movable), bytes)) in owners.iter().zip(&movable).zip(&bytes).enumerate() {
+            if *owner as usize == giver && *movable && *bytes > best_bytes && *bytes <= half {
                 best = Some(slot);
-                best_bytes = bytes[slot];
+                best_bytes = *bytes;
             }
         }
         let Some(slot) = best else {
