@@ -9,12 +9,15 @@
 mod even_memory;
 
 use std::hint::black_box;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ballast::model::Snapshot;
-use ballast::policy::{Compiler, LoadedPolicy, Policy as _, PolicyHost, Settings, Source, synthetic_snapshot};
+use ballast::policy::{
+    Compiler, Ground, LoadedPolicy, Policy as _, PolicyHost, PolicyWatch, Reload, Settings, Source, synthetic_snapshot,
+};
 use even_memory::{Node, Parameters, View};
 
 const LANGUAGES: [(&str, &str); 9] = [
@@ -45,11 +48,96 @@ fn main() {
     for (title, directory) in LANGUAGES {
         row(title, directory, &snapshots, native);
     }
+    println!();
+    println!(
+        "| language | from save to ready, compiled | cached | a call beside compiling, median and longest | the same in quiet |"
+    );
+    println!("|---|---|---|---|---|");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for (title, directory) in LANGUAGES {
+        runtime.block_on(reload(title, directory, &snapshots[1]));
+    }
+}
+
+fn built(directory: &str) -> PathBuf {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/examples").join(directory).join("policy.wasm");
+    assert!(file.exists(), "{} is not built: run make test-languages", file.display());
+    file
+}
+
+/// The whole way of a saved file, as the daemon goes it: noticed, compiled by a child, tried. Beside it, the policy that is live is
+/// called over and over, as no cycle does.
+async fn reload(title: &str, directory: &str, snapshot: &Arc<Snapshot>) {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("policy.wasm");
+    let settings = Settings {
+        compiler: Compiler::Program(env!("CARGO_BIN_EXE_ballast").into()),
+        cache_dir: Some(home.path().join("compiled")),
+        ..Settings::default()
+    };
+    let host = PolicyHost::new(settings).unwrap();
+    // What is live, and what takes the place of the policy between its two times.
+    let other = built(if directory == "wat" { "c" } else { "wat" });
+    std::fs::copy(&other, &path).unwrap();
+    let mut live = host.load(&Source::File(path.clone()), "{}").unwrap();
+    let ground = Ground { snapshot: Some(Arc::clone(snapshot)), ..Ground::default() };
+    let (_ground, seen) = tokio::sync::watch::channel(ground);
+    let (tell, mut reloads) = tokio::sync::mpsc::channel(1);
+    let watch = tokio::spawn(PolicyWatch::new(host, &path, seen).unwrap().run(tell));
+    let mut ready = async |file: &Path| {
+        std::fs::copy(file, &path).unwrap();
+        let saved = Instant::now();
+        match reloads.recv().await.unwrap() {
+            Reload::Ready(_) => saved.elapsed(),
+            Reload::Rejected(failure) => panic!("{failure}"),
+        }
+    };
+    // The first look finds what is there already.
+    ready(&other).await;
+    let file = built(directory);
+    let compiled = ready(&file).await;
+    ready(&other).await;
+    let cached = ready(&file).await;
+    ready(&other).await;
+    std::fs::remove_dir_all(home.path().join("compiled")).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let beside = std::thread::spawn({
+        let (stop, snapshot) = (Arc::clone(&stop), Arc::clone(snapshot));
+        move || {
+            let mut calls = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                live.plan(&Arc::new(Snapshot::clone(&snapshot))).unwrap();
+                calls.push(live.stats().last_call);
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            (live, calls)
+        }
+    });
+    ready(&file).await;
+    stop.store(true, Ordering::Relaxed);
+    let (mut live, beside) = beside.join().unwrap();
+    let quiet = (0..beside.len()).map(|_| {
+        live.plan(&Arc::new(Snapshot::clone(snapshot))).unwrap();
+        live.stats().last_call
+    });
+    let quiet: Vec<Duration> = quiet.collect();
+    watch.abort();
+    println!(
+        "| {title} | {} | {} | {} | {} |",
+        time(compiled),
+        time(cached),
+        middle_and_most(beside),
+        middle_and_most(quiet)
+    );
+}
+
+fn middle_and_most(mut calls: Vec<Duration>) -> String {
+    calls.sort_unstable();
+    format!("{}, {}", time(calls[calls.len() / 2]), time(calls[calls.len() - 1]))
 }
 
 fn row(title: &str, directory: &str, snapshots: &[Arc<Snapshot>], native: [Duration; 3]) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/examples").join(directory).join("policy.wasm");
-    assert!(file.exists(), "{} is not built: run make test-languages", file.display());
+    let file = built(directory);
     let cache = tempfile::tempdir().unwrap();
     let settings = Settings { compiler: Compiler::InProcess, deadline_ms: 60_000, ..Settings::default() };
     let host = PolicyHost::new(Settings { cache_dir: Some(cache.path().join("compiled")), ..settings }).unwrap();

@@ -70,7 +70,10 @@ impl Metrics {
             Notice::Event { at_ms, event } => self.loads.observe(*at_ms, event),
             Notice::Cycle { report, snapshot } => {
                 self.work.cycle(report);
-                self.shadows.cycle(&report.shadows);
+                // Nobody is asked about a cluster that was not seen; that is no reason to forget what was counted.
+                if snapshot.is_some() {
+                    self.shadows.cycle(&report.shadows);
+                }
                 self.nodes.seen(snapshot.as_deref());
             }
             Notice::Moving { migrations, overall, stuck } => {

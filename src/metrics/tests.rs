@@ -6,7 +6,7 @@ use super::*;
 use crate::migration::{Amount, Overall, Progress};
 use crate::model::{
     Address, CycleOutcome, CycleReport, MigrationReport, Mode, NodeColumn, Owners, Primary, Protocol, RefusalCheck,
-    SLOT_COUNT, Snapshot, resource,
+    SLOT_COUNT, ShadowReport, Snapshot, resource,
 };
 use crate::store::Event;
 
@@ -76,6 +76,22 @@ fn a_cluster_that_cannot_be_seen_is_down_and_keeps_its_last_figures() {
     has(&text, r#"ballast_cluster_up 0"#);
     has(&text, r#"ballast_plans_total{outcome="not-collected"} 1"#);
     has(&text, r#"ballast_snapshot_timestamp_seconds 1700000000"#);
+}
+
+#[test]
+fn what_a_shadow_was_counted_outlasts_a_cluster_that_cannot_be_seen_but_not_the_shadow() {
+    let metrics = Metrics::new("test");
+    let seen = Some(Arc::new(snapshot(3)));
+    let shadow = ShadowReport { name: "new".into(), proposed: 3, approved: 2, ..ShadowReport::default() };
+    let with = Arc::new(CycleReport { shadows: vec![shadow], ..report(CycleOutcome::NoChange) });
+    let counted = r#"ballast_shadow_moves_total{shadow="new",verdict="approved"} 2"#;
+    metrics.observe(&Notice::Cycle { report: with, snapshot: seen.clone() });
+    has(&metrics.encode(), counted);
+    let unseen = report(CycleOutcome::NotCollected { reason: "no seed answers".into() });
+    metrics.observe(&Notice::Cycle { report: Arc::new(unseen), snapshot: None });
+    has(&metrics.encode(), counted);
+    metrics.observe(&Notice::Cycle { report: Arc::new(report(CycleOutcome::NoChange)), snapshot: seen });
+    assert!(!metrics.encode().contains("ballast_shadow_moves_total{"), "the shadow is gone");
 }
 
 #[test]

@@ -30,6 +30,7 @@ pub(super) struct Work {
     floor: GaugeVec,
     predicted: GaugeVec,
     prediction_error: GaugeVec,
+    proposed: Counter,
     rejected: CounterVec,
     collect_duration: Histogram,
     policy_calls: CounterVec,
@@ -77,6 +78,8 @@ impl Work {
                 "Imbalance that came about ÷ the predicted one − 1, of the last plan that was carried out.",
                 &["resource"],
             ),
+            proposed: cluster
+                .counter("ballast_plan_moves_proposed_total", "Moves that the policy proposed, before the guard."),
             rejected: cluster.counters(
                 "ballast_plan_moves_rejected_total",
                 "Moves that the guard held back, by its check; a whole plan counts each of its moves.",
@@ -219,6 +222,7 @@ impl Work {
         self.policy_calls.with_label_values(&[result]).inc();
         self.policy_duration.observe(report.timings.policy_ms / 1e3);
         if let Some(plan) = &report.plan {
+            self.proposed.inc_by(plan.moves.len() as f64);
             self.policy_figures.reset();
             for (name, value) in plan.gauges.iter().take(16) {
                 self.policy_figures.with_label_values(&[name]).set(*value);

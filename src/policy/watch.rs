@@ -17,8 +17,9 @@ use super::host::{Ground, PolicyHost, digest, try_on};
 use super::loaded::LoadedPolicy;
 use super::{Policy, Source};
 
-/// Quiet time before a changed file is read: writers take several steps.
-const DEBOUNCE: Duration = Duration::from_millis(50);
+/// Quiet time before a changed file is read: writers take several steps. One who pauses for longer is found out by a file that is
+/// cut short.
+const DEBOUNCE: Duration = Duration::from_millis(25);
 
 /// How often the file is looked at without being told to: network file systems tell nobody.
 const POLL: Duration = Duration::from_secs(5);
