@@ -6,11 +6,14 @@
 
 mod add_node;
 mod advance;
+mod archive;
 mod author;
 mod carry_out;
 mod check;
 mod daemon;
+mod explain;
 mod fix;
+mod history;
 mod loaded;
 mod look;
 mod new_policy;
@@ -20,6 +23,7 @@ mod plan;
 mod policy;
 mod proposal;
 mod rebalance;
+mod replay;
 mod reshard;
 mod run;
 mod screen;
@@ -74,6 +78,10 @@ enum Command {
     AddNode(add_node::Args),
     /// Shows what a running daemon is doing
     Status(status::Args),
+    /// Shows what a daemon did and why: cycles, and what happened in between
+    History(history::Args),
+    /// Says why a slot moved, why a cycle did what it did, or why nothing moves
+    Explain(explain::Args),
     /// Tells a running daemon to move nothing until it is resumed
     Pause(steer::PauseArgs),
     /// Lets a paused or halted daemon go on
@@ -127,6 +135,8 @@ async fn dispatch(command: Command, screen: &Screen) -> Outcome {
         Command::Reshard(args) => reshard::run(args, screen).await,
         Command::AddNode(args) => add_node::run(args, screen).await,
         Command::Status(args) => status::run(args, screen).await,
+        Command::History(args) => history::run(&args, screen),
+        Command::Explain(args) => explain::run(&args, screen),
         Command::Pause(args) => steer::pause(args, screen).await,
         Command::Resume(args) => steer::resume(args, screen).await,
         Command::Cancel(args) => steer::cancel(args, screen).await,

@@ -9,6 +9,7 @@ mod config_watch;
 mod daemon;
 mod deciders;
 mod feed;
+mod given;
 mod marks;
 mod probes;
 mod promise;
@@ -22,6 +23,7 @@ mod turn;
 
 pub use command::{Answer, Command, Handle, Notice};
 pub use daemon::{RunError, run};
+pub use given::Given;
 pub use marks::marks;
 pub use shadows::ShadowStatus;
 pub use status::{

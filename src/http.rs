@@ -61,6 +61,7 @@ fn router(faces: Arc<Faces>) -> Router {
         .route("/api/v1/snapshot", get(api::snapshot))
         .route("/api/v1/events", get(api::events))
         .route("/api/v1/journal", get(api::journal))
+        .route("/api/v1/explain", get(api::explanation))
         .merge(changes)
         .fallback(answer::no_such_page)
         .method_not_allowed_fallback(answer::no_such_method)

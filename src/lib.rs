@@ -18,6 +18,7 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod examine;
+pub mod explain;
 pub mod guard;
 pub mod http;
 pub mod lab;

@@ -18,7 +18,7 @@ use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use history::{Event, Retention, StoredEvent};
+pub use history::{Basis, Event, Retention, StoredEvent};
 pub use journal::JournalEntry;
 
 /// The file that holds everything.
@@ -59,6 +59,25 @@ pub enum StoreError {
         /// The newest schema that this program knows.
         known: i64,
     },
+    /// An earlier version of Ballast wrote it, and nobody has upgraded it yet.
+    #[error(
+        "state directory {}: written by an older ballast (schema {found}, this one reads {known}); the daemon upgrades it \
+         when it starts", path.display()
+    )]
+    Older {
+        /// The directory.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The schema that this program reads.
+        known: i64,
+    },
+    /// Nothing was ever kept there.
+    #[error("state directory {}: no ballast ever kept anything there; is it the daemon's own?", path.display())]
+    Absent {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The file is no database of ours, or a broken one.
     #[error(
         "state directory {}: {DATABASE} is damaged or not ours; move it away and start again: history starts afresh, \
@@ -87,8 +106,8 @@ pub enum StoreError {
 pub struct Store {
     path: PathBuf,
     connection: Mutex<Connection>,
-    /// Locked as long as it is open.
-    _lock: File,
+    /// Locked as long as it is open; absent for those who only look.
+    _lock: Option<File>,
 }
 
 impl Store {
@@ -102,7 +121,16 @@ impl Store {
         std::fs::create_dir_all(directory).map_err(unusable)?;
         let lock = lock(directory)?;
         let connection = schema::open(directory, &directory.join(DATABASE))?;
-        Ok(Self { path: directory.to_owned(), connection: Mutex::new(connection), _lock: lock })
+        Ok(Self { path: directory.to_owned(), connection: Mutex::new(connection), _lock: Some(lock) })
+    }
+
+    /// Opens the state in `directory` to read only, beside the process that holds it, if one does.
+    ///
+    /// # Errors
+    /// [`StoreError`] when nothing was kept there, when another version of Ballast wrote it, or when it is damaged.
+    pub fn look(directory: &Path) -> Result<Self, StoreError> {
+        let connection = schema::look(directory, &directory.join(DATABASE))?;
+        Ok(Self { path: directory.to_owned(), connection: Mutex::new(connection), _lock: None })
     }
 
     /// The state directory.

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
+use super::archive::Archive;
 use super::look::Eye;
 use super::outcome::{Exit, Outcome};
 use super::proposal::{Choice, Proposal};
+use super::replay;
 use super::screen::{Screen, document};
 use super::target::Target;
 
@@ -17,6 +19,12 @@ pub(super) struct Args {
     target: Target,
     #[command(flatten)]
     choice: Choice,
+    /// Decides once more by what this cycle of a daemon was decided by; --policy asks another policy about it
+    #[arg(long, value_name = "CYCLE", conflicts_with = "url")]
+    at: Option<u64>,
+    /// With --at: the daemon's state directory, where --config does not name it
+    #[arg(long, value_name = "DIR", requires = "at")]
+    state: Option<PathBuf>,
     /// Also writes the plan as JSON to this file
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -25,12 +33,23 @@ pub(super) struct Args {
     detailed_exitcode: bool,
 }
 
-pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
+/// Looks at the cluster, and asks.
+async fn propose(args: &Args, screen: &Screen) -> anyhow::Result<Proposal> {
     let connection = args.target.connect(screen)?;
     let mut policy = args.choice.load(&connection.config)?;
     let snapshot = Eye::new(&connection).sample(args.choice.sample).await?;
     let limits = connection.config.limits.clone().for_one_shot();
-    let proposal = Proposal::ask(&mut policy, snapshot, &limits, None)?;
+    Proposal::ask(&mut policy, snapshot, &limits, None)
+}
+
+pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
+    let proposal = match args.at {
+        Some(cycle) => {
+            let archive = Archive::of(args.target.config.clone(), args.state.clone());
+            replay::propose(cycle, &archive, &args.choice, screen)?
+        }
+        None => propose(&args, screen).await?,
+    };
     let shown = proposal.document();
     if let Some(path) = &args.out {
         std::fs::write(path, document("Plan", &shown)?).with_context(|| format!("cannot write {}", path.display()))?;

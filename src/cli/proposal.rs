@@ -19,7 +19,7 @@ use crate::guard::{self, Ledger, Limits, Verdict};
 use crate::model::{
     Address, NodeId, NodeIndex, Plan, PolicyId, Prediction, Refusal, SlotId, SlotSet, Snapshot, resource, units,
 };
-use crate::policy::{LoadedPolicy, Policy as _, PolicyHost, Source, embedded_names};
+use crate::policy::{LoadedPolicy, Policy as _, PolicyHost, Settings, Source, embedded_names};
 
 /// Who decides, and how long to look beforehand.
 #[derive(Debug, Clone, clap::Args)]
@@ -36,20 +36,28 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// The policy, ready to be asked. Compiling takes milliseconds to seconds, in a child process.
+    /// The policy, ready to be asked: the one that was named, or else the configured one. Compiling takes milliseconds to
+    /// seconds, in a child process.
     pub(super) fn load(&self, config: &Config) -> anyhow::Result<LoadedPolicy> {
-        let (source, mut parameters) = match &self.policy {
-            None => (config.policy.source.clone(), config.policy.parameters.clone()),
-            // Parameters belong to the policy that they were written for.
-            Some(name) => (source_of(name)?, "{}".into()),
-        };
-        if let Some(given) = &self.parameters {
-            parameters.clone_from(given);
+        let settings = &config.policy.settings;
+        match self.named(settings)? {
+            Some(policy) => Ok(policy),
+            None => self.load_from(&config.policy.source, &config.policy.parameters, settings),
         }
-        let host = PolicyHost::new(config.policy.settings.clone())?;
+    }
+
+    /// The policy that was named, if one was.
+    pub(super) fn named(&self, settings: &Settings) -> anyhow::Result<Option<LoadedPolicy>> {
+        // Parameters belong to the policy that they were written for.
+        self.policy.as_ref().map(|name| self.load_from(&source_of(name)?, "{}", settings)).transpose()
+    }
+
+    fn load_from(&self, source: &Source, parameters: &str, settings: &Settings) -> anyhow::Result<LoadedPolicy> {
+        let parameters = self.parameters.as_deref().unwrap_or(parameters);
+        let host = PolicyHost::new(settings.clone())?;
         let cannot = || format!("policy {source} cannot be used");
-        let mut policy = host.load(&source, &parameters).with_context(cannot)?;
-        if let Some(impatient) = impatient(&policy.description().parameters_schema, &parameters) {
+        let mut policy = host.load(source, parameters).with_context(cannot)?;
+        if let Some(impatient) = impatient(&policy.description().parameters_schema, parameters) {
             policy.configure(&impatient).with_context(cannot)?;
         }
         Ok(policy)

@@ -3,7 +3,7 @@
 //! A turn runs beside the loop and owns, while it lasts, everything that only turns use: the [`Crew`]. It changes nothing
 //! else; what came of it goes back as a [`Turn`]. Dropping it inside leaves at worst slots open, which the journal knows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use super::Notice;
 use super::conduct::MEMBERS;
 use super::deciders::{Deciders, Successor};
+use super::given::Given;
 use super::marks::marks;
 use super::probes;
 use super::promise::Promise;
@@ -26,10 +27,11 @@ use crate::config::Config;
 use crate::guard::{self, ApprovedPlan, Ledger, Past, members};
 use crate::migration::{self, Amount, Context, Journal, Recovery, Stop, Tally};
 use crate::model::{
-    Address, CycleOutcome, CycleReport, MigrationReport, Mode, NodeId, Plan, PolicyId, ShadowReport, SlotSet, Snapshot,
+    Address, CycleOutcome, CycleReport, MigrationReport, Mode, Move, NodeId, Plan, PolicyId, ShadowReport, SlotSet,
+    Snapshot,
 };
 use crate::policy::{Policy as _, PolicyFailure, PolicyHost, Source};
-use crate::store::Store;
+use crate::store::{Basis, Store};
 use crate::telemetry::chain;
 
 /// Everything that turns use and change, one turn at a time.
@@ -81,6 +83,8 @@ pub(super) struct Turn {
     /// Whether the policy was really called: one that rests after a fault is not.
     pub(super) called: bool,
     pub(super) effort: Effort,
+    /// What the decision hung on; absent when nobody was asked.
+    given: Option<Given>,
 }
 
 impl Crew {
@@ -131,13 +135,17 @@ pub(super) async fn take(mut crew: Crew, orders: Orders) -> (Crew, Turn) {
     (crew, turn)
 }
 
-/// Keeps the report in the history; with the whole snapshot when something was proposed by it.
+/// Keeps the report in the history; with all that it was decided by when something was proposed.
 async fn keep(orders: &Orders, turn: &Turn) {
     let (store, retention) = (orders.store.clone(), orders.config.retention);
     let report = turn.report.clone();
     let decided = report.plan.as_ref().is_some_and(|plan| !plan.moves.is_empty());
-    let snapshot = turn.snapshot.clone().filter(|_| decided);
-    let kept = tokio::task::spawn_blocking(move || store.keep_cycle(&report, snapshot.as_deref(), &retention)).await;
+    let basis = turn.snapshot.clone().zip(turn.given.clone()).filter(|_| decided);
+    let keep = move || {
+        let basis = basis.as_ref().map(|(snapshot, given)| Basis { snapshot: &**snapshot, given });
+        store.keep_cycle(&report, basis, &retention)
+    };
+    let kept = tokio::task::spawn_blocking(keep).await;
     if let Ok(Err(error)) = kept {
         error!(cycle = orders.cycle, error = %chain(&error), "the history misses a cycle");
     }
@@ -146,7 +154,7 @@ async fn keep(orders: &Orders, turn: &Turn) {
 impl Turn {
     fn begin(orders: &Orders) -> Self {
         let report = CycleReport::begin(orders.cycle, now_ms(), orders.mode);
-        Self { report, snapshot: None, recovery: None, failure: None, called: false, effort: Effort::None }
+        Self { report, snapshot: None, recovery: None, failure: None, called: false, effort: Effort::None, given: None }
     }
 }
 
@@ -250,6 +258,14 @@ async fn decide(crew: &mut Crew, orders: &Orders, turn: &mut Turn, snapshot: &Ar
         return None;
     };
     turn.report.policy = Some(policy.id().clone());
+    turn.given = Some(Given {
+        policy: policy.id().digest.clone(),
+        parameters: policy.parameters().to_owned(),
+        remembered: policy.saved_state().cloned(),
+        limits: orders.config.limits.clone(),
+        ledger: Ledger::default(),
+        reviewed_at_ms: 0,
+    });
     let view = snapshot.clone();
     let began = Instant::now();
     let calls = policy.stats().calls;
@@ -315,7 +331,12 @@ fn review(
     let began = Instant::now();
     let asked = plan.is_some();
     let plan = plan.unwrap_or_else(|| nothing(snapshot));
-    let verdict = guard::review(&plan, snapshot, &orders.config.limits, ledger, now_ms());
+    let reviewed_at_ms = now_ms();
+    let verdict = guard::review(&plan, snapshot, &orders.config.limits, ledger, reviewed_at_ms);
+    if let Some(given) = &mut turn.given {
+        given.ledger = ledger.clone();
+        given.reviewed_at_ms = reviewed_at_ms;
+    }
     turn.report.timings.review_ms = milliseconds(began);
     if crew.promise.as_ref().is_some_and(|promise| promise.is_due(orders.cycle)) {
         turn.report.realised = crew.promise.take().map(|promise| promise.realised(&verdict.predictions));
@@ -326,6 +347,7 @@ fn review(
     }
     turn.report.refusals = verdict.refusals;
     turn.report.approved = verdict.approved.moves().to_vec();
+    turn.report.addresses = ends(verdict.approved.moves(), snapshot);
     turn.report.outcome = match (plan.moves.is_empty(), verdict.approved.is_empty()) {
         (true, _) => CycleOutcome::NoChange,
         (false, true) => CycleOutcome::Refused,
@@ -334,6 +356,13 @@ fn review(
     turn.report.plan = Some(plan);
     let act = orders.mode == Mode::Auto && !verdict.approved.is_empty() && !orders.stop.is_asked();
     act.then_some(verdict.approved)
+}
+
+/// Where the nodes are reached that these moves are about.
+fn ends(moves: &[Move], snapshot: &Snapshot) -> BTreeMap<NodeId, Address> {
+    let ends: BTreeSet<&NodeId> = moves.iter().flat_map(|step| [&step.from, &step.to]).collect();
+    let known = snapshot.primaries.iter().filter(|node| ends.contains(&node.id));
+    known.map(|node| (node.id.clone(), node.address.clone())).collect()
 }
 
 /// A plan that moves nothing.

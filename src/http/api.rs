@@ -14,6 +14,8 @@ use super::Faces;
 use super::answer::{Items, document, failure};
 use crate::clock::now_ms;
 use crate::control::{Command, CycleSummary};
+use crate::explain::{Question, Unexplained, explain};
+use crate::model::SlotId;
 use crate::store::{Store, StoreError};
 use crate::telemetry::chain;
 
@@ -69,6 +71,33 @@ pub(super) async fn journal(State(faces): State<Arc<Faces>>, Query(page): Query<
     match from_store(faces, move |store| store.journal(limit)).await {
         Ok(items) => document("JournalList", Items { items }),
         Err(error) => broken(error),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    cycle: Option<u64>,
+    slot: Option<u16>,
+    limit: Option<usize>,
+}
+
+/// Why a cycle did what it did, why a slot moved or did not, or, asked about neither, why nothing moves.
+pub(super) async fn explanation(State(faces): State<Arc<Faces>>, Query(asked): Query<Asked>) -> Response {
+    let limit = asked.limit.unwrap_or(PAGE).min(PAGE_MAX);
+    let question = match (asked.cycle, asked.slot.map(SlotId::new)) {
+        (Some(_), Some(_)) => return failure(StatusCode::BAD_REQUEST, "ask about a cycle or about a slot"),
+        (None, Some(None)) => return failure(StatusCode::BAD_REQUEST, "slots are 0 to 16383"),
+        (None, Some(Some(slot))) => Question::Slot(slot, limit),
+        (Some(cycle), None) => Question::Cycle(cycle),
+        (None, None) => Question::Now,
+    };
+    // Searching the history for a slot reads a report after the other.
+    match tokio::task::spawn_blocking(move || explain(question, &faces.store, now_ms())).await {
+        Ok(Ok(items)) => document("Explanation", Items { items }),
+        Ok(Err(Unexplained::Store(error))) => broken(chain(&error)),
+        Ok(Err(why)) => failure(StatusCode::NOT_FOUND, why.to_string()),
+        Err(error) => broken(error.to_string()),
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::{Move, Plan, PolicyId};
 use super::slot::{SlotId, SlotSet};
 use super::snapshot::SnapshotSummary;
-use super::topology::NodeId;
+use super::topology::{Address, NodeId};
 
 /// What the daemon is allowed to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -353,6 +353,9 @@ pub struct CycleReport {
     pub plan: Option<Plan>,
     /// What the guard let through.
     pub approved: Vec<Move>,
+    /// Where the ends of those moves were reached then.
+    #[serde(default)]
+    pub addresses: BTreeMap<NodeId, Address>,
     /// What the guard held back.
     pub refusals: Vec<Refusal>,
     /// By resource (`cpu`, `memory`, `network`).
@@ -383,6 +386,7 @@ impl CycleReport {
             policy: None,
             plan: None,
             approved: Vec::new(),
+            addresses: BTreeMap::new(),
             refusals: Vec::new(),
             predictions: BTreeMap::new(),
             realised: None,

@@ -13,7 +13,7 @@ use super::failure::{LoadFailure, Stage};
 use super::instance::Program;
 use super::loaded::{Beginning, LoadedPolicy, SavedState};
 use super::{Policy, Settings, Source, embedded, engine, view};
-use crate::model::Snapshot;
+use crate::model::{PolicyId, Snapshot};
 
 /// The engine that policies run in, and the bounds that it sets. Cheap to clone; clones share one engine.
 #[derive(Clone)]
@@ -131,12 +131,23 @@ impl PolicyHost {
         Ok(bytes)
     }
 
-    pub(super) fn load_bytes(
-        &self,
-        source: &Source,
-        bytes: Vec<u8>,
-        parameters: &str,
-    ) -> Result<LoadedPolicy, LoadFailure> {
+    /// How a policy's file is known: its SHA-256, 64 hexadecimal digits.
+    #[must_use]
+    pub fn digest(file: &[u8]) -> String {
+        digest(file)
+    }
+
+    /// The file that `policy` came from; nothing when there is another in its place by now.
+    #[must_use]
+    pub fn file_of(&self, policy: &PolicyId, source: &Source) -> Option<Vec<u8>> {
+        self.read(source).ok().filter(|file| digest(file) == policy.digest)
+    }
+
+    /// As [`Self::load`], for a file that was read already; `source` is how it is called.
+    ///
+    /// # Errors
+    /// With the stage that it did not pass.
+    pub fn load_bytes(&self, source: &Source, bytes: Vec<u8>, parameters: &str) -> Result<LoadedPolicy, LoadFailure> {
         let digest = digest(&bytes);
         let refuse =
             |stage, reason: String, next_step: &str| Self::refusal(source, Some(&digest), stage, reason, next_step);

@@ -1,6 +1,7 @@
 //! The history: one report per cycle, full snapshots where something was decided, and events in between.
 
 use rusqlite::{Connection, OptionalExtension, params};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError, failed, integer};
@@ -23,6 +24,15 @@ impl Default for Retention {
     fn default() -> Self {
         Self { age_ms: 30 * 24 * 3_600_000, reports: 50_000, snapshots: 100 }
     }
+}
+
+/// What a cycle decided by, all of it: enough to decide once more.
+#[derive(Debug, Clone, Copy)]
+pub struct Basis<'a, G> {
+    /// What was seen.
+    pub snapshot: &'a Snapshot,
+    /// What else it hung on.
+    pub given: &'a G,
 }
 
 /// Something that happened besides cycles, with who did it and why.
@@ -135,19 +145,21 @@ impl Store {
             .map_err(failed("count cycles"))
     }
 
-    /// Keeps a report, the snapshot with it when one is given, and drops what `retention` no longer covers.
+    /// Keeps a report, with what it was decided by where that is given, and drops what `retention` no longer covers.
     ///
     /// # Errors
     /// [`StoreError::Failed`]; nothing of it is kept then.
-    pub fn keep_cycle(
+    pub fn keep_cycle<G: Serialize>(
         &self,
         report: &CycleReport,
-        snapshot: Option<&Snapshot>,
+        basis: Option<Basis<'_, G>>,
         retention: &Retention,
     ) -> Result<(), StoreError> {
         const DOING: &str = "keep a cycle's report";
         let text = serde_json::to_string(report).map_err(failed(DOING))?;
-        let snapshot = snapshot.map(serde_json::to_string).transpose().map_err(failed(DOING))?;
+        let written =
+            |basis: Basis<'_, G>| Ok((serde_json::to_string(basis.snapshot)?, serde_json::to_string(basis.given)?));
+        let basis = basis.map(written).transpose().map_err(failed::<serde_json::Error>(DOING))?;
         let mut connection = self.connection();
         let transaction = connection.transaction().map_err(failed(DOING))?;
         transaction
@@ -156,11 +168,11 @@ impl Store {
                 params![integer(report.cycle), integer(report.started_at_ms), !report.migrations.is_empty(), text],
             )
             .map_err(failed(DOING))?;
-        if let Some(snapshot) = snapshot {
+        if let Some((snapshot, given)) = basis {
             transaction
                 .execute(
-                    "INSERT INTO snapshots (cycle, snapshot) VALUES (?1, ?2)",
-                    params![integer(report.cycle), snapshot],
+                    "INSERT INTO snapshots (cycle, snapshot, given) VALUES (?1, ?2, ?3)",
+                    params![integer(report.cycle), snapshot, given],
                 )
                 .map_err(failed(DOING))?;
         }
@@ -205,6 +217,88 @@ impl Store {
             .optional()
             .map_err(failed(DOING))?;
         text.map(|text| serde_json::from_str(&text).map_err(failed(DOING))).transpose()
+    }
+
+    /// What else than the snapshot one cycle's decision hung on, where it was kept.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`], also when it cannot be read.
+    pub fn given<G: DeserializeOwned>(&self, cycle: u64) -> Result<Option<G>, StoreError> {
+        const DOING: &str = "read what a decision hung on";
+        let text: Option<Option<String>> = self
+            .connection()
+            .query_row("SELECT given FROM snapshots WHERE cycle = ?1", [integer(cycle)], |row| row.get(0))
+            .optional()
+            .map_err(failed(DOING))?;
+        text.flatten().map(|text| serde_json::from_str(&text).map_err(failed(DOING))).transpose()
+    }
+
+    /// Keeps the file of a policy that is in use from now on. Those before it stay as long as one of their decisions does.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn keep_policy(&self, digest: &str, file: &[u8], at_ms: u64) -> Result<(), StoreError> {
+        const DOING: &str = "keep a policy's file";
+        let mut connection = self.connection();
+        let transaction = connection.transaction().map_err(failed(DOING))?;
+        transaction
+            .execute(
+                "INSERT INTO policies (digest, kept_at_ms, file) VALUES (?1, ?2, ?3) \
+                 ON CONFLICT DO UPDATE SET kept_at_ms = ?2",
+                params![digest, integer(at_ms), file],
+            )
+            .map_err(failed(DOING))?;
+        // The newest may not have decided anything yet.
+        transaction
+            .execute(
+                "DELETE FROM policies WHERE kept_at_ms < ?1 AND digest NOT IN (SELECT given ->> '$.policy' FROM snapshots)",
+                params![integer(at_ms)],
+            )
+            .map_err(failed(DOING))?;
+        transaction.commit().map_err(failed(DOING))
+    }
+
+    /// The file of a policy that decided, where it was kept.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn policy_file(&self, digest: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.connection()
+            .query_row("SELECT file FROM policies WHERE digest = ?1", [digest], |row| row.get(0))
+            .optional()
+            .map_err(failed("read a policy's file"))
+    }
+
+    /// The newest `limit` of the cycles that are `wanted`, newest first; with `moved`, of those that began to move slots.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`], also when one cannot be read.
+    pub fn cycles_that(
+        &self,
+        moved: bool,
+        limit: usize,
+        wanted: impl Fn(&CycleReport) -> bool,
+    ) -> Result<Vec<CycleReport>, StoreError> {
+        const DOING: &str = "read the history of cycles";
+        let query = if moved {
+            "SELECT report FROM cycles WHERE moved ORDER BY started_at_ms DESC"
+        } else {
+            "SELECT report FROM cycles ORDER BY cycle DESC"
+        };
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(query).map_err(failed(DOING))?;
+        let mut rows = statement.query([]).map_err(failed(DOING))?;
+        let mut found = Vec::new();
+        while found.len() < limit
+            && let Some(row) = rows.next().map_err(failed(DOING))?
+        {
+            let text: String = row.get(0).map_err(failed(DOING))?;
+            let report = serde_json::from_str(&text).map_err(failed(DOING))?;
+            if wanted(&report) {
+                found.push(report);
+            }
+        }
+        Ok(found)
     }
 
     /// Every full snapshot that is kept, oldest first.
@@ -306,7 +400,7 @@ mod tests {
         let (_directory, store) = store();
         assert_eq!(store.next_cycle().expect("counts"), 1);
         for cycle in 1..=5 {
-            store.keep_cycle(&report(cycle), None, &Retention::default()).expect("keeps");
+            keep(&store, &report(cycle), None, &Retention::default()).expect("keeps");
         }
         assert_eq!(store.next_cycle().expect("counts"), 6);
         assert_eq!(store.cycles(2).expect("reads"), [report(5), report(4)]);
@@ -319,7 +413,7 @@ mod tests {
         let (_directory, store) = store();
         let retention = Retention { age_ms: 5_500, reports: 8, snapshots: 2 };
         for cycle in 1..=20 {
-            store.keep_cycle(&report(cycle), Some(&snapshot(cycle)), &retention).expect("keeps");
+            keep(&store, &report(cycle), Some(&snapshot(cycle)), &retention).expect("keeps");
             store.keep_event(cycle * 1_000, &Event::Recovered { slots: 1 }).expect("keeps");
         }
         let kept: Vec<u64> = store.cycles(100).expect("reads").iter().map(|report| report.cycle).collect();
@@ -335,7 +429,7 @@ mod tests {
     #[test]
     fn only_cycles_that_moved_slots_count_for_budgets() {
         let (_directory, store) = store();
-        store.keep_cycle(&report(1), None, &Retention::default()).expect("keeps");
+        keep(&store, &report(1), None, &Retention::default()).expect("keeps");
         let mut moved = report(2);
         moved.migrations.push(MigrationReport {
             source: "a".repeat(40).parse().expect("id"),
@@ -348,9 +442,52 @@ mod tests {
             duration_ms: 3,
             pace: crate::model::PaceReport::default(),
         });
-        store.keep_cycle(&moved, None, &Retention::default()).expect("keeps");
+        keep(&store, &moved, None, &Retention::default()).expect("keeps");
         assert_eq!(store.cycles_that_moved_since(0).expect("reads"), [moved]);
         assert_eq!(store.cycles_that_moved_since(2_001).expect("reads"), []);
+    }
+
+    #[test]
+    fn a_policys_file_stays_as_long_as_one_of_its_decisions_does() {
+        let (directory, store) = store();
+        let retention = Retention { snapshots: 1, ..Retention::default() };
+        store.keep_policy("aa", b"first", 1).expect("keeps");
+        let decide = |cycle, policy: &str| {
+            let given = serde_json::json!({ "policy": policy });
+            let basis = Basis { snapshot: &snapshot(cycle), given: &given };
+            store.keep_cycle(&report(cycle), Some(basis), &retention).expect("keeps");
+        };
+        decide(1, "aa");
+        store.keep_policy("bb", b"second", 2).expect("keeps");
+        assert_eq!(store.policy_file("aa").expect("reads").as_deref(), Some(&b"first"[..]), "cycle 1 was its");
+        decide(2, "bb");
+        store.keep_policy("cc", b"third", 3).expect("keeps");
+        assert_eq!(store.policy_file("aa").expect("reads"), None, "one decision is kept, and it is another's");
+
+        // Whoever only looks reads beside the one that holds the directory.
+        let onlooker = Store::look(directory.path()).expect("opens");
+        assert_eq!(onlooker.policy_file("bb").expect("reads").as_deref(), Some(&b"second"[..]));
+        let given: Option<serde_json::Value> = onlooker.given(2).expect("reads");
+        assert_eq!(given, Some(serde_json::json!({ "policy": "bb" })));
+        assert!(onlooker.keep_policy("dd", b"fourth", 4).is_err(), "it cannot write");
+    }
+
+    #[test]
+    fn cycles_are_found_by_what_they_are_about() {
+        let (_directory, store) = store();
+        (1..=9).for_each(|cycle| keep(&store, &report(cycle), None, &Retention::default()).expect("keeps"));
+        let odd = store.cycles_that(false, 2, |report| report.cycle % 2 == 1).expect("reads");
+        assert_eq!(odd.iter().map(|report| report.cycle).collect::<Vec<_>>(), [9, 7]);
+        assert!(store.cycles_that(true, 2, |_| true).expect("reads").is_empty(), "none moved anything");
+    }
+
+    fn keep(
+        store: &Store,
+        report: &CycleReport,
+        snapshot: Option<&Snapshot>,
+        retention: &Retention,
+    ) -> Result<(), StoreError> {
+        store.keep_cycle(report, snapshot.map(|snapshot| Basis { snapshot, given: &() }), retention)
     }
 
     fn store() -> (tempfile::TempDir, Store) {

@@ -1,9 +1,10 @@
 //! The tables, their versions, and how an old file becomes a new one.
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::StoreError;
 
@@ -11,7 +12,8 @@ use super::StoreError;
 const APPLICATION_ID: i64 = 0x424C_5354;
 
 /// How to get from each version to the next one. A step that was released is never changed, only followed by another.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE journal (
         id            INTEGER PRIMARY KEY AUTOINCREMENT,
         intent        TEXT NOT NULL,     -- JSON
@@ -45,7 +47,19 @@ const STEPS: &[&str] = &["
         key           TEXT PRIMARY KEY,
         value         TEXT NOT NULL      -- JSON
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    -- With each snapshot, what else the decision hung on.
+    ALTER TABLE snapshots ADD COLUMN given TEXT;  -- JSON
+
+    -- The files of policies that decided: to ask them once more.
+    CREATE TABLE policies (
+        digest        TEXT PRIMARY KEY,  -- SHA-256, hexadecimal
+        kept_at_ms    INTEGER NOT NULL,
+        file          BLOB NOT NULL
+    ) STRICT;
+",
+];
 
 /// Opens the database at `path`, checks that it is sound and ours, and brings it up to date.
 pub(super) fn open(directory: &Path, path: &Path) -> Result<Connection, StoreError> {
@@ -64,6 +78,23 @@ pub(super) fn open(directory: &Path, path: &Path) -> Result<Connection, StoreErr
     }
     upgrade(&mut connection, usize::try_from(found).unwrap_or(0)).map_err(damaged)?;
     Ok(connection)
+}
+
+/// Opens the database at `path` to read only, beside whoever writes it.
+pub(super) fn look(directory: &Path, path: &Path) -> Result<Connection, StoreError> {
+    let damaged = |cause: rusqlite::Error| StoreError::Damaged { path: directory.to_owned(), cause: Box::new(cause) };
+    if !path.is_file() {
+        return Err(StoreError::Absent { path: directory.to_owned() });
+    }
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(damaged)?;
+    connection.busy_timeout(Duration::from_secs(5)).map_err(damaged)?;
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(damaged)?;
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    match found.cmp(&known) {
+        Ordering::Less => Err(StoreError::Older { path: directory.to_owned(), found, known }),
+        Ordering::Equal => Ok(connection),
+        Ordering::Greater => Err(StoreError::Newer { path: directory.to_owned(), found, known }),
+    }
 }
 
 /// Settings of the connection, and a look at every page: a file that a disk or a person broke should be found now and
@@ -99,4 +130,41 @@ fn upgrade(connection: &mut Connection, from: usize) -> Result<(), rusqlite::Err
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", i64::try_from(STEPS.len()).unwrap_or(i64::MAX))?;
     transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{DATABASE, Store};
+
+    /// A state directory as each earlier version left it, with a row in each table.
+    #[test]
+    fn every_earlier_schema_is_upgraded_and_loses_nothing() {
+        for version in 1..STEPS.len() {
+            let directory = tempfile::tempdir().expect("temporary directory");
+            let path = directory.path().join(DATABASE);
+            let old = Connection::open(&path).expect("opens");
+            STEPS[..version].iter().for_each(|step| old.execute_batch(step).expect("a step that was released works"));
+            old.execute_batch(
+                r#"INSERT INTO snapshots (cycle, snapshot) VALUES (7, '{}');
+                   INSERT INTO state (key, value) VALUES ('pause', '"a release"');
+                   INSERT INTO events (at_ms, event) VALUES (5, '{"event":"recovered","slots":3}');"#,
+            )
+            .expect("writes");
+            old.pragma_update(None, "application_id", APPLICATION_ID).expect("ours");
+            old.pragma_update(None, "user_version", i64::try_from(version).expect("small")).expect("of that version");
+            drop(old);
+
+            assert!(matches!(Store::look(directory.path()), Err(StoreError::Older { .. })), "looking changes nothing");
+            let store = Store::open(directory.path()).expect("it is upgraded");
+            assert_eq!(store.get::<String>("pause").expect("reads").as_deref(), Some("a release"));
+            assert_eq!(store.events(10).expect("reads").len(), 1);
+            let count: i64 = store
+                .connection()
+                .query_row("SELECT count(*) FROM snapshots WHERE given IS NULL", [], |row| row.get(0))
+                .expect("the new column is there");
+            assert_eq!(count, 1);
+            Store::look(directory.path()).expect("of this version now");
+        }
+    }
 }

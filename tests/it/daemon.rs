@@ -440,7 +440,7 @@ async fn killed_at_any_moment_it_closes_its_slots_at_the_next_start_and_nothing_
     assert_eq!(placement.single, 20_000, "{placement:?}");
 }
 
-async fn uneven() -> LocalCluster {
+pub(crate) async fn uneven() -> LocalCluster {
     start(builder()).await
 }
 
@@ -456,7 +456,7 @@ async fn filled(cluster: &LocalCluster, count: usize) -> (Arc<Client>, Arc<KeySp
     (Arc::new(client), Arc::new(keys))
 }
 
-async fn until_even(daemon: &Daemon<'_>) {
+pub(crate) async fn until_even(daemon: &Daemon<'_>) {
     let even = |status: &Value| slots(status).iter().all(|count| EVEN.contains(count)).then_some(());
     daemon
         .until("the slots are even", |status| {

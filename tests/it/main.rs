@@ -9,6 +9,7 @@ mod data;
 mod demo;
 mod faults;
 mod fix;
+mod history;
 mod imports;
 mod load;
 mod metrics;

@@ -12,7 +12,8 @@ use super::super::turn::Crew;
 use super::{Control, Happening, PROMOTION, Promotion, stale_after_ms};
 use crate::clock::now_ms;
 use crate::config::{self, ConfigError, Loaded};
-use crate::policy::{self, Policy as _};
+use crate::model::PolicyId;
+use crate::policy::{self, Policy as _, Source};
 use crate::telemetry::chain;
 
 impl Control {
@@ -44,6 +45,7 @@ impl Control {
         let id = policy.id().clone();
         let source = policy.source().to_string();
         info!(policy = %id, source, "policy in use from the next cycle on");
+        self.keep_policy(id.clone(), policy.source().clone());
         crew.deciders.replace(policy, self.config.policy.settings.on_failure);
         self.status.policy.id = Some(id.clone());
         self.status.policy.source.clone_from(&source);
@@ -53,6 +55,19 @@ impl Control {
         self.status.policy.since_ms = Some(now_ms());
         self.status.policy.reloaded(Reload { at_ms: now_ms(), accepted: true, detail: id.to_string() });
         self.tell(Happening::PolicyLoaded { policy: id, source });
+    }
+
+    /// Keeps the policy's file, so that what it decides can be decided once more.
+    fn keep_policy(&self, id: PolicyId, source: Source) {
+        let (host, store) = (self.feed.host().clone(), self.store.clone());
+        tokio::task::spawn_blocking(move || match host.file_of(&id, &source) {
+            Some(file) => {
+                if let Err(error) = store.keep_policy(&id.digest, &file, now_ms()) {
+                    warn!(policy = %id, error = %chain(&error), "the history misses a policy's file");
+                }
+            }
+            None => warn!(policy = %id, "the policy's file has changed already: its decisions cannot be repeated"),
+        });
     }
 
     /// Lets a shadow decide in the configured policy's place, or that again.

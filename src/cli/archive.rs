@@ -1,0 +1,44 @@
+//! The history that a daemon keeps in its state directory, read beside it or after it.
+
+use std::path::PathBuf;
+
+use super::outcome::refused;
+use super::screen::Screen;
+use super::target::load;
+use crate::store::Store;
+
+/// Whose history.
+#[derive(Debug, clap::Args)]
+pub(super) struct Archive {
+    /// The daemon's configuration, which says where its state is
+    #[arg(long, value_name = "FILE", env = "BALLAST_CONFIG")]
+    config: Option<PathBuf>,
+    /// The daemon's state directory
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+impl Archive {
+    pub(super) const fn of(config: Option<PathBuf>, state: Option<PathBuf>) -> Self {
+        Self { config, state }
+    }
+
+    pub(super) fn open(&self, screen: &Screen) -> anyhow::Result<Store> {
+        let directory = match (&self.state, &self.config) {
+            (Some(directory), _) => directory.clone(),
+            (None, Some(path)) => load(path, screen)?.state_dir,
+            (None, None) => {
+                return Err(refused(
+                    "no daemon is named",
+                    "give its --config daemon.toml, or --state and its state directory",
+                ));
+            }
+        };
+        Ok(Store::look(&directory)?)
+    }
+}
+
+/// A cycle that is not in the history.
+pub(super) fn unknown(cycle: u64) -> anyhow::Error {
+    refused(format!("cycle {cycle} is not in the history"), "`ballast history` lists those that are")
+}

@@ -1,0 +1,206 @@
+//! Why slots moved, and why they did not: in words, from what the history keeps.
+//!
+//! An [`Explanation`] says first what happened, then each thing that it hung on: the policy, its words, what the guard held
+//! back, what was promised and what came of it. Explaining is pure; `ask` finds in the store what a question is about.
+
+mod ask;
+mod words;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{CycleOutcome, CycleReport, Mode, Move, Realised, SlotId};
+pub use ask::{Question, Unexplained, explain};
+use words::{address, ago, imbalance, migration, moves, refusals};
+
+/// What happened, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// What happened, in one sentence.
+    pub answer: String,
+    /// What it hung on, in the order in which it was decided.
+    pub because: Vec<Reason>,
+}
+
+/// One thing that a decision hung on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// One word: `policy`, `guard`, `moved`.
+    pub topic: String,
+    /// For people.
+    pub text: String,
+}
+
+/// One cycle with what came of it later, where that is known.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    /// The cycle.
+    pub report: &'a CycleReport,
+    /// What came of its plan.
+    pub realised: Option<(u64, &'a Realised)>,
+}
+
+impl Explanation {
+    fn new(answer: String) -> Self {
+        Self { answer, because: Vec::new() }
+    }
+
+    fn because(&mut self, topic: &str, text: impl Into<String>) {
+        self.because.push(Reason { topic: topic.to_owned(), text: text.into() });
+    }
+
+    /// Everything about one cycle.
+    #[must_use]
+    pub fn of_cycle(told: Told<'_>, now_ms: u64) -> Self {
+        let report = told.report;
+        let head =
+            format!("cycle {}, {} ago, in mode {}", report.cycle, ago(report.started_at_ms, now_ms), report.mode);
+        let mut explanation = Self::new(format!("{head}: {}", outcome(report)));
+        explanation.decision(told);
+        for step in moves(report) {
+            explanation.because("move", step);
+        }
+        explanation.carried_out(told);
+        explanation.how_to_repeat(report);
+        explanation
+    }
+
+    /// What one cycle did to `slot`, or did not, and why.
+    #[must_use]
+    pub fn of_slot(slot: SlotId, told: Told<'_>, now_ms: u64) -> Self {
+        let report = told.report;
+        let when = format!("{} ago, in cycle {}", ago(report.started_at_ms, now_ms), report.cycle);
+        let approved = report.approved.iter().find(|step| step.slot == slot);
+        let route = |step: &Move| format!("from {} to {}", address(&step.from, report), address(&step.to, report));
+        let moved = report.migrations.iter().any(|migration| migration.moved.contains(slot));
+        let stayed =
+            report.migrations.iter().flat_map(|migration| &migration.stayed).find(|(stayed, _)| *stayed == slot);
+        let held = report.refusals.iter().find(|refusal| refusal.slots.contains(&slot.number()));
+        let answer = match (approved, stayed, held) {
+            (Some(step), _, _) if moved => format!("slot {slot} moved {}, {when}", route(step)),
+            (Some(step), Some((_, why)), _) => {
+                format!("slot {slot} should have moved {} and stayed, {when}: {why}", route(step))
+            }
+            (Some(step), None, _) if report.outcome == CycleOutcome::Planned => {
+                format!("slot {slot} would have moved {}, {when}, but the mode was {}", route(step), report.mode)
+            }
+            (Some(step), None, _) => {
+                format!("slot {slot} should have moved {}, {when}; its move was not begun", route(step))
+            }
+            (None, _, Some(refusal)) => {
+                format!("slot {slot} was held back {when} by the guard ({}): {}", refusal.check, refusal.reason)
+            }
+            (None, _, None) => format!("slot {slot} was not moved {when}"),
+        };
+        let mut explanation = Self::new(answer);
+        let proposed = report.plan.iter().flat_map(|plan| &plan.moves).find(|step| step.slot == slot.number());
+        let reason = approved.map(|step| &step.reason).or(proposed.map(|step| &step.reason));
+        if let Some(reason) = reason.filter(|reason| !reason.is_empty()) {
+            explanation.because("reason", reason);
+        }
+        explanation.decision(told);
+        explanation.carried_out(told);
+        explanation.how_to_repeat(report);
+        explanation
+    }
+
+    /// Why nothing moves, or why something does: by the newest cycle. `mode` is why the daemon is in its mode; `stale` that it
+    /// should have told of another cycle by now.
+    #[must_use]
+    pub fn of_now(told: Told<'_>, mode: Option<&str>, stale: bool, now_ms: u64) -> Self {
+        let report = told.report;
+        let approved = report.approved.len();
+        let answer = match (&report.outcome, report.mode) {
+            (CycleOutcome::NotCollected { .. }, _) => "nothing moves: the cluster cannot be seen".to_owned(),
+            (CycleOutcome::PolicyFailed { .. }, _) => "nothing moves: the policy gives no plan".to_owned(),
+            (CycleOutcome::NoChange, _) => "nothing moves: the policy is content".to_owned(),
+            (CycleOutcome::Refused, _) => "nothing moves: the guard holds every move back".to_owned(),
+            (CycleOutcome::Planned, Mode::Auto) => format!("{approved} slots would move, and somebody stopped it"),
+            (CycleOutcome::Planned, mode) => format!("nothing moves: {approved} slots would, and the mode is {mode}"),
+            (CycleOutcome::Executed, _) => format!("slots move: {approved} did in the last cycle"),
+            (CycleOutcome::Incomplete { .. }, _) => "slots move, but not all that should".to_owned(),
+        };
+        let mut explanation = Self::new(answer);
+        let when = format!("cycle {}, {} ago: {}", report.cycle, ago(report.started_at_ms, now_ms), outcome(report));
+        explanation.because("cycle", when);
+        if stale {
+            explanation.because("daemon", "no cycle since: is it running? `ballast status` asks it");
+        }
+        if let Some(mode) = mode.filter(|_| report.mode != Mode::Auto) {
+            explanation.because("mode", mode);
+        }
+        if report.mode == Mode::DryRun {
+            explanation.because("remedy", "write mode = \"auto\" in the configuration to have plans carried out");
+        }
+        if matches!(report.mode, Mode::Paused | Mode::Halted) {
+            explanation.because("remedy", "`ballast resume` lets it go on");
+        }
+        explanation.decision(told);
+        explanation.carried_out(told);
+        explanation.how_to_repeat(report);
+        explanation
+    }
+
+    /// What was seen, who decided, what the guard held back, and what was promised.
+    fn decision(&mut self, told: Told<'_>) {
+        let report = told.report;
+        for problem in report.snapshot.iter().flat_map(|seen| &seen.problems) {
+            self.because("seen", problem.to_string());
+        }
+        if let Some(policy) = &report.policy {
+            let said = report.plan.as_ref().map(|plan| plan.summary.as_str()).filter(|summary| !summary.is_empty());
+            self.because("policy", said.map_or_else(|| policy.to_string(), |said| format!("{policy}: {said}")));
+        }
+        for text in refusals(report) {
+            self.because("guard", text);
+        }
+        if let Some(text) = imbalance(report) {
+            self.because("imbalance", text);
+        }
+    }
+
+    fn carried_out(&mut self, told: Told<'_>) {
+        for report in &told.report.migrations {
+            self.because("moved", migration(report, told.report));
+        }
+        if let Some((cycle, realised)) = told.realised {
+            let came =
+                |(name, (promised, seen)): (&String, &(f64, f64))| format!("{name} {seen:.2} ({promised:.2} promised)");
+            let all: Vec<String> = realised.imbalance.iter().map(came).collect();
+            self.because("came of it", format!("cycle {cycle}: {}", all.join(", ")));
+        }
+    }
+
+    fn how_to_repeat(&mut self, report: &CycleReport) {
+        if report.plan.as_ref().is_some_and(|plan| !plan.moves.is_empty()) {
+            self.because("repeat", format!("ballast plan --at {}", report.cycle));
+        }
+    }
+}
+
+/// How a cycle ended, in words.
+fn outcome(report: &CycleReport) -> String {
+    let proposed = report.plan.as_ref().map_or(0, |plan| plan.moves.len());
+    let approved = report.approved.len();
+    match &report.outcome {
+        CycleOutcome::NoChange => "nothing to move".to_owned(),
+        CycleOutcome::Planned => format!("{approved} of {proposed} moves approved, none carried out"),
+        CycleOutcome::Executed => format!("{approved} slots moved, {proposed} were proposed"),
+        CycleOutcome::Refused => format!("the guard held back all {proposed} moves"),
+        CycleOutcome::PolicyFailed { kind, reason } => format!("the policy gave no plan ({kind}): {reason}"),
+        CycleOutcome::NotCollected { reason } => format!("the cluster could not be seen: {reason}"),
+        CycleOutcome::Incomplete { reason } => reason.clone(),
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.answer)?;
+        let width = self.because.iter().map(|reason| reason.topic.len()).max().unwrap_or(0);
+        self.because.iter().try_for_each(|reason| writeln!(f, "  {:width$}  {}", reason.topic, reason.text))
+    }
+}
+
+#[cfg(test)]
+mod tests;
