@@ -11,6 +11,7 @@ mod author;
 mod carry_out;
 mod check;
 mod daemon;
+mod drain;
 mod explain;
 mod fix;
 mod history;
@@ -86,6 +87,10 @@ enum Command {
     Pause(steer::PauseArgs),
     /// Lets a paused or halted daemon go on
     Resume(steer::Args),
+    /// Has a running daemon empty a node, and the cluster forget it if that is wished
+    Drain(drain::Args),
+    /// Lets a node that was drained have slots again
+    Undrain(drain::UndrainArgs),
     /// Ends the moves that a running daemon is at; its next cycle plans anew
     Cancel(steer::Args),
     /// Tries policies on a model cluster, under made-up or recorded load
@@ -139,6 +144,8 @@ async fn dispatch(command: Command, screen: &Screen) -> Outcome {
         Command::Explain(args) => explain::run(&args, screen),
         Command::Pause(args) => steer::pause(args, screen).await,
         Command::Resume(args) => steer::resume(args, screen).await,
+        Command::Drain(args) => drain::run(args, screen).await,
+        Command::Undrain(args) => drain::undrain(args, screen).await,
         Command::Cancel(args) => steer::cancel(args, screen).await,
         Command::Simulate(args) => simulate::run(args, screen).await,
         Command::Policy(command) => policy::run(command, screen).await,

@@ -20,7 +20,7 @@ use crate::store::Retention;
 use crate::telemetry::LogFormat;
 use crate::{collector, migration, policy};
 
-pub use file::NodeRule;
+pub use file::{NodeRule, Scaling};
 pub use problem::{ConfigError, Problem};
 
 /// Everything that an operator can say, checked.
@@ -54,6 +54,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// How much history is kept.
     pub retention: Retention,
+    /// What taking nodes out is held to.
+    pub scaling: Scaling,
     /// What the operator says about nodes, in order: later rules win.
     pub nodes: Vec<NodeRule>,
 }

@@ -8,6 +8,7 @@ mod conduct;
 mod config_watch;
 mod daemon;
 mod deciders;
+mod drains;
 mod feed;
 mod given;
 mod marks;
@@ -15,6 +16,7 @@ mod probes;
 mod promise;
 mod promotion;
 mod restart;
+mod scale;
 mod shadows;
 mod signals;
 mod standing;
@@ -23,8 +25,10 @@ mod turn;
 
 pub use command::{Answer, Command, Handle, Notice};
 pub use daemon::{RunError, run};
+pub use drains::{Drain, DrainStatus, DrainWish};
 pub use given::Given;
 pub use marks::marks;
+pub use scale::{Scale, desired_shards, terminable};
 pub use shadows::ShadowStatus;
 pub use status::{
     Activity, Balance, ConfigStatus, CycleSummary, NodeRow, PolicyStatus, RefusalSummary, Reload, Status, Totals,

@@ -6,6 +6,7 @@
 mod answer;
 mod api;
 mod measure;
+mod nodes;
 mod probe;
 
 use std::io;
@@ -49,6 +50,7 @@ fn router(faces: Arc<Faces>) -> Router {
         .route("/api/v1/resume", post(api::resume))
         .route("/api/v1/cancel", post(api::cancel))
         .route("/api/v1/policy/promote", post(api::promote))
+        .route("/api/v1/nodes/{node}/drain", post(nodes::drain).delete(nodes::undrain))
         .route("/-/reload", post(api::reload))
         .route_layer(from_fn(api::from_this_machine));
     Router::new()
@@ -62,6 +64,9 @@ fn router(faces: Arc<Faces>) -> Router {
         .route("/api/v1/events", get(api::events))
         .route("/api/v1/journal", get(api::journal))
         .route("/api/v1/explain", get(api::explanation))
+        .route("/api/v1/scale", get(nodes::scale))
+        .route("/api/v1/nodes/{node}/drain", get(nodes::drain_status))
+        .route("/api/v1/nodes/{node}/terminable", get(nodes::terminable))
         .merge(changes)
         .fallback(answer::no_such_page)
         .method_not_allowed_fallback(answer::no_such_method)

@@ -27,6 +27,7 @@ pub mod migration;
 pub mod model;
 pub mod policy;
 pub mod repair;
+pub mod retire;
 pub mod simulate;
 pub mod store;
 pub mod telemetry;

@@ -73,6 +73,22 @@ impl Line {
         Ok(Exit::Ok)
     }
 
+    /// Asks the daemon to do something, and tells people what it says.
+    pub(super) async fn tell(&self, path: &str, wish: &serde_json::Value, screen: &Screen) -> anyhow::Result<()> {
+        let request = self.client.post(format!("{}{path}", self.url)).json(wish);
+        let done: Done = self.answer(request, "answer").await?;
+        screen.note(&done.done);
+        Ok(())
+    }
+
+    /// Takes back what was asked for, and shows what the daemon says.
+    pub(super) async fn withdraw(&self, path: &str, wish: &serde_json::Value, screen: &Screen) -> Outcome {
+        let request = self.client.delete(format!("{}{path}", self.url)).json(wish);
+        let done: Done = self.answer(request, "answer").await?;
+        screen.show("Done", &done, || format!("{}\n", done.done))?;
+        Ok(Exit::Ok)
+    }
+
     async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder, what: &str) -> anyhow::Result<T> {
         let unreachable = |error: anyhow::Error| Stop {
             exit: Exit::Failed,

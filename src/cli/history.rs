@@ -152,6 +152,13 @@ fn event_words(event: &Event) -> String {
         }
         Event::ConfigRefused { why } => format!("configuration refused: {why}"),
         Event::Cancelled { cycle, who, why } => format!("moves of cycle {cycle} cancelled{}", because(who, why)),
+        Event::DrainBegun { address, forget, who, why, .. } => {
+            let then = if *forget { ", and then forgotten" } else { "" };
+            format!("{address} is to be emptied{then}{}", because(who, why))
+        }
+        Event::DrainEnded { address, who, why } => format!("{address} may have slots again{}", because(who, why)),
+        Event::Emptied { address } => format!("{address} is empty"),
+        Event::Left { address } => format!("{address} has left the cluster"),
         Event::Recovered { slots } => format!("{slots} slots settled that an earlier run had left open"),
     }
 }

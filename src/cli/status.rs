@@ -42,6 +42,7 @@ fn text(status: &Status) -> String {
     for progress in &status.migrations {
         line(migration(progress, now_ms()));
     }
+    status.drains.iter().for_each(|drain| line(super::drain::words(drain)));
     if status.stuck {
         line("! a step takes longer than migration.stuck_after finds normal".to_owned());
     }

@@ -69,6 +69,7 @@ pub type Silent = BTreeMap<Address, String>;
 /// Puts the views together.
 #[must_use]
 pub fn agree(views: &[View], silent: &Silent) -> Topology {
+    let views = &insiders(views)[..];
     let members = members(views);
     let told = told_by_primaries(views);
     let suspicions = suspicions(&told);
@@ -122,6 +123,19 @@ pub fn agree(views: &[View], silent: &Silent) -> Topology {
         open.extend(myself.open.iter().cloned());
     }
     Topology { primaries, replicas, owners, open, problems }
+}
+
+/// The views of those who belong together. A node that was forgotten and reset, as `CLUSTER FORGET` and `CLUSTER RESET` do it, still
+/// answers where it was asked before: it knows nobody and nobody knows it, and it is no member any more.
+fn insiders(views: &[View]) -> Vec<View> {
+    let is_alone = |view: &View| view.story.len() == 1 && view.myself.slots.is_empty();
+    let serves = views.iter().any(|view| !view.myself.slots.is_empty());
+    let is_known = |view: &View| {
+        let mut others = views.iter().filter(|other| other.myself.id != view.myself.id);
+        others.any(|other| other.story.iter().any(|record| record.id == view.myself.id))
+    };
+    let stays = |view: &&View| !(serves && is_alone(view) && !is_known(view));
+    views.iter().filter(stays).cloned().collect()
 }
 
 /// A story, and the primaries that tell it.
@@ -450,6 +464,37 @@ mod tests {
         };
         let views = [met('a'), met('b'), view('c', |_| {}), met('e')];
         assert_eq!(problems(&views, &[]), ["c:7000 does not know the address of node eeeeeeee"]);
+    }
+
+    #[test]
+    fn a_node_that_was_forgotten_and_reset_is_no_member_though_it_answers() {
+        let blank = NodeRecord {
+            id: id('e'),
+            address: address('e'),
+            slots: SlotSet::default(),
+            myself: true,
+            ..cluster().remove(0)
+        };
+        let alone = View::new(vec![blank.clone()]).expect("it describes itself");
+        let with_it = agree(&[view('a', |_| {}), view('b', |_| {}), view('c', |_| {}), alone.clone()], &Silent::new());
+        assert_eq!(with_it, agree(&[view('a', |_| {}), view('b', |_| {}), view('c', |_| {})], &Silent::new()));
+        // One that owns slots, or that somebody still knows, is a problem and not a stranger.
+        let owner = NodeRecord { slots: "5".parse().expect("slots"), ..blank.clone() };
+        let owner = View::new(vec![owner]).expect("it describes itself");
+        assert_ne!(
+            problems(&[view('a', |_| {}), view('b', |_| {}), view('c', |_| {}), owner], &[]),
+            Vec::<String>::new()
+        );
+        let mut remembers = cluster();
+        remembers.push(NodeRecord { myself: false, ..blank });
+        remembers.iter_mut().for_each(|record| record.myself = record.id == id('a'));
+        let remembers = View::new(remembers).expect("it describes itself");
+        assert_ne!(
+            problems(&[remembers, view('b', |_| {}), view('c', |_| {}), alone.clone()], &[]),
+            Vec::<String>::new()
+        );
+        // And alone among the blank it is all that there is.
+        assert_eq!(agree(&[alone], &Silent::new()).primaries.len(), 1);
     }
 
     #[test]

@@ -24,10 +24,30 @@ pub(super) struct File {
     pub(super) shadow: Vec<Shadow>,
     pub(super) limits: Limits,
     pub(super) migration: Migration,
+    pub(super) scaling: Scaling,
     pub(super) http: Http,
     pub(super) log: Log,
     pub(super) state: State,
     pub(super) node: Vec<NodeRule>,
+}
+
+/// What taking nodes out is held to. Section `[scaling]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scaling {
+    /// Primaries that a drain leaves at least.
+    pub min_shards: u32,
+    /// The share of their memory that the primaries that stay may use once they have taken what a drained one held, 0 to 1.
+    pub memory_max: f64,
+    /// The share of the time that the main threads of the primaries that stay may be busy, should one more of them fail, 0 to 1.
+    pub cpu_max: f64,
+}
+
+impl Default for Scaling {
+    /// Three primaries are the least that can outvote a failed one. Four fifths of a core leave room for peaks of a quarter.
+    fn default() -> Self {
+        Self { min_shards: 3, memory_max: 0.8, cpu_max: 0.8 }
+    }
 }
 
 /// The modes that may be configured; the others come about while running.
@@ -274,6 +294,15 @@ pub struct NodeRule {
     /// Give it nothing more.
     #[serde(default)]
     pub cordon: bool,
+}
+
+impl NodeRule {
+    /// A rule that says nothing yet about what `pattern` means.
+    #[must_use]
+    pub fn of(pattern: &str) -> Self {
+        let pattern = pattern.to_owned();
+        Self { pattern, zone: None, weight: None, memory: None, drain: false, cordon: false }
+    }
 }
 
 fn some_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {

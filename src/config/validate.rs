@@ -74,6 +74,8 @@ pub(super) fn check(file: File, path: Option<&Path>, base: &Base<'_>) -> Result<
     let mut found = Notes::default();
     let notes = &mut found;
     limits(&file.limits, &file.collect, notes);
+    notes.within("scaling.memory_max", file.scaling.memory_max, 0.1..=1.0);
+    notes.within("scaling.cpu_max", file.scaling.cpu_max, 0.1..=1.0);
     let listen = listen(&file.http, notes);
     let cluster = cluster(file.cluster, base, notes);
     let policy = policy(file.policy, base, notes);
@@ -96,6 +98,7 @@ pub(super) fn check(file: File, path: Option<&Path>, base: &Base<'_>) -> Result<
         policy,
         shadows,
         limits: file.limits,
+        scaling: file.scaling,
         migration,
         listen,
         log_format: file.log.format,

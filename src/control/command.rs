@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::drains::DrainWish;
 use super::status::Status;
 use crate::migration::{Overall, Progress};
 use crate::model::{CycleReport, Snapshot};
@@ -39,6 +40,17 @@ pub enum Command {
     Promote {
         /// As the configuration calls it; the configured policy decides again when absent.
         shadow: Option<String>,
+        /// Who asks.
+        who: String,
+        /// Why.
+        why: String,
+    },
+    /// Empty a node, and have the cluster forget it if that is wished.
+    Drain(DrainWish),
+    /// Let a node have slots again.
+    Undrain {
+        /// The node: its address, its id or the beginning of that.
+        node: String,
         /// Who asks.
         who: String,
         /// Why.

@@ -3,6 +3,7 @@
 //! Turns run beside it, so that it answers while slots move: a pause stops them at their next step, a new policy or
 //! configuration waits for the turn to end.
 
+mod draining;
 mod line;
 mod reloads;
 
@@ -17,6 +18,7 @@ use tracing::{error, info, warn};
 use super::RunError;
 use super::command::{Answer, Command, Notice, Request};
 use super::config_watch::ConfigWatch;
+use super::drains::Drains;
 use super::feed::Feed;
 use super::promotion::Promotion;
 use super::shadows::Shadows;
@@ -28,7 +30,7 @@ use crate::clock::now_ms;
 use crate::config::Config;
 use crate::guard::all_members;
 use crate::migration::{Progress, Stop, StopHandle};
-use crate::model::{CycleOutcome, Mode, Snapshot, resource};
+use crate::model::{CycleOutcome, CycleReport, Mode, Snapshot, resource};
 use crate::policy::{self, LoadedPolicy, Policy as _};
 use crate::store::{Event as Happening, Store};
 use crate::telemetry::chain;
@@ -37,6 +39,7 @@ use crate::telemetry::chain;
 pub(super) const STANDING: &str = "standing";
 pub(super) const MEMBERS: &str = "members";
 pub(super) const PROMOTION: &str = "promotion";
+const DRAINS: &str = "drains";
 
 /// After the time in which open slots are settled, this is left for everything else before an ending daemon gives up.
 const ENDING_SLACK: Duration = Duration::from_secs(30);
@@ -96,6 +99,7 @@ pub(super) struct Control {
     forced: Option<Mode>,
     store: Arc<Store>,
     standing: Standing,
+    drains: Drains,
     /// Absent while a turn has it.
     crew: Option<Crew>,
     running: Option<Running>,
@@ -106,6 +110,8 @@ pub(super) struct Control {
     accept_members: bool,
     next_cycle: u64,
     next_turn_at: Instant,
+    /// The cycle that ended last.
+    last: Option<Arc<CycleReport>>,
     doing: watch::Sender<Doing>,
     progress: watch::Receiver<Doing>,
     feed: Feed,
@@ -128,6 +134,7 @@ impl Control {
             config: Arc::new(start.config),
             forced: start.forced,
             standing: start.store.get(STANDING)?.unwrap_or_default(),
+            drains: start.store.get(DRAINS)?.unwrap_or_default(),
             next_cycle: start.store.next_cycle()?,
             store: start.store,
             crew: Some(start.crew),
@@ -136,6 +143,7 @@ impl Control {
             waiting: None,
             accept_members: false,
             next_turn_at: Instant::now(),
+            last: None,
             doing,
             progress,
             feed: start.feed,
@@ -239,6 +247,8 @@ impl Control {
             store: self.store.clone(),
             host: self.feed.host().clone(),
             shadows: self.shadows.clone(),
+            rules: self.config.nodes.iter().cloned().chain(self.drains.rules()).collect(),
+            leaving: self.drains.leaving(),
             stop,
             doing: self.doing.clone(),
             notify: self.notify.clone(),
@@ -274,6 +284,10 @@ impl Control {
         if let Some(policy) = crew.deciders.current() {
             (self.notify)(Notice::PolicyMemory(policy.stats().memory_bytes));
         }
+        if let Some(snapshot) = &turn.snapshot {
+            self.see_drains(snapshot);
+        }
+        self.last = Some(report.clone());
         if let Some(recovery) = &turn.recovery {
             self.tell(Happening::Recovered { slots: recovery.settled.len() });
         }
@@ -349,6 +363,8 @@ impl Control {
                 Ok(self.mode().1)
             }
             Command::Cancel { who, why } => self.cancel(who, why),
+            Command::Drain(wish) => self.drain(wish),
+            Command::Undrain { node, who, why } => self.undrain(&node, who, why),
             Command::Promote { shadow, who, why } => self.promote(shadow, who, why),
             Command::Reload => self.reload_config().await,
         };
@@ -441,6 +457,7 @@ impl Control {
 
     fn publish(&mut self) {
         self.status.shadows = self.shadows.status();
+        self.status.drains = self.drains.status(self.status.seen.as_deref(), self.last.as_deref(), self.status.mode);
         self.status.promoted = self.promotion.as_ref().map(|promotion| promotion.shadow.clone());
         self.shown.send_replace(Arc::new(self.status.clone()));
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::drains::DrainStatus;
 use super::shadows::ShadowStatus;
 use crate::migration::{Overall, Progress, Recovery};
 use crate::model::{
@@ -308,6 +309,9 @@ pub struct Status {
     pub mode_reason: String,
     /// What it is at.
     pub activity: Activity,
+    /// Nodes that are to be emptied, and how far that has come.
+    #[serde(default)]
+    pub drains: Vec<DrainStatus>,
     /// Who decides.
     pub policy: PolicyStatus,
     /// The shadow that decides in the configured policy's place.
@@ -355,6 +359,7 @@ impl Status {
             mode: Mode::DryRun,
             mode_reason: String::new(),
             activity: Activity::Idle,
+            drains: Vec::new(),
             policy: PolicyStatus::default(),
             promoted: None,
             shadows: Vec::new(),
@@ -382,9 +387,14 @@ impl Status {
         if self.policy.id.is_none() {
             return Err(self.why_no_policy());
         }
-        if self.activity == Activity::Migrating {
-            return Ok(());
-        }
+        if self.activity == Activity::Migrating { Ok(()) } else { self.is_fresh(now_ms) }
+    }
+
+    /// Whether the cluster was seen lately.
+    ///
+    /// # Errors
+    /// Why not, or when it was, for people.
+    pub fn is_fresh(&self, now_ms: u64) -> Result<(), String> {
         let Some(snapshot) = &self.snapshot else {
             let why = match self.last_cycle.as_ref().map(|cycle| &cycle.outcome) {
                 Some(CycleOutcome::NotCollected { reason }) => reason,

@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use super::Notice;
 use super::conduct::MEMBERS;
 use super::deciders::{Deciders, Successor};
+use super::drains::Drain;
 use super::given::Given;
 use super::marks::marks;
 use super::probes;
@@ -23,7 +24,7 @@ use super::status::Activity;
 use crate::clock::now_ms;
 use crate::cluster::Cluster;
 use crate::collector::Collector;
-use crate::config::Config;
+use crate::config::{Config, NodeRule};
 use crate::guard::{self, ApprovedPlan, Ledger, Past, members};
 use crate::migration::{self, Amount, Context, Journal, Recovery, Stop, Tally};
 use crate::model::{
@@ -31,6 +32,7 @@ use crate::model::{
     Snapshot,
 };
 use crate::policy::{Policy as _, PolicyFailure, PolicyHost, Source};
+use crate::retire::{self, Next, Rehoming};
 use crate::store::{Basis, Store};
 use crate::telemetry::chain;
 
@@ -58,6 +60,10 @@ pub(super) struct Orders {
     pub(super) store: Arc<Store>,
     pub(super) host: PolicyHost,
     pub(super) shadows: Shadows,
+    /// What is known of nodes: what the configuration says, and what drains.
+    pub(super) rules: Vec<NodeRule>,
+    /// Nodes that are to leave once they are empty.
+    pub(super) leaving: Vec<Drain>,
     pub(super) stop: Stop,
     pub(super) doing: watch::Sender<Doing>,
     pub(super) notify: Notify,
@@ -127,6 +133,7 @@ pub(super) async fn take(mut crew: Crew, orders: Orders) -> (Crew, Turn) {
         if let Some(approved) = review(&mut crew, &orders, &mut turn, &snapshot, plan, &ledger) {
             act(&mut crew, &orders, &mut turn, &snapshot, approved).await;
         }
+        departures(&crew, &orders, &turn, &snapshot).await;
         if let Some(judged) = judged {
             turn.report.shadows = judged.await.unwrap_or_default();
         }
@@ -194,7 +201,7 @@ pub(super) async fn settle(crew: &mut Crew, orders: &Orders) -> Option<Recovery>
 async fn look(crew: &mut Crew, orders: &Orders, turn: &mut Turn) -> Option<Arc<Snapshot>> {
     orders.at(Activity::Collecting);
     let began = Instant::now();
-    let marks = marks(&orders.config.nodes, crew.seen.as_deref());
+    let marks = marks(&orders.rules, crew.seen.as_deref());
     let seen = crew.collector.collect(&orders.config.cluster.seeds, &marks).await;
     turn.report.timings.collect_ms = milliseconds(began);
     match seen {
@@ -410,6 +417,38 @@ async fn act(crew: &mut Crew, orders: &Orders, turn: &mut Turn, snapshot: &Snaps
     if moved > 0 {
         // What an earlier plan promised, these moves have changed.
         crew.promise = Promise::of(&turn.report);
+    }
+}
+
+/// Takes out the nodes that are to leave and are empty, one step a cycle for each; the next look decides what follows.
+async fn departures(crew: &Crew, orders: &Orders, turn: &Turn, snapshot: &Snapshot) {
+    // What has just moved is not in the snapshot, and a node may be the end of a migration that is in doubt.
+    let moved = !turn.report.migrations.is_empty();
+    if orders.leaving.is_empty() || orders.mode != Mode::Auto || moved || orders.stop.is_asked() {
+        return;
+    }
+    let store = orders.store.clone();
+    let unfinished = tokio::task::spawn_blocking(move || store.unfinished()).await;
+    if !matches!(unfinished, Ok(Ok(unfinished)) if unfinished.is_empty()) {
+        return;
+    }
+    for Drain { id, address, .. } in &orders.leaving {
+        let done = match retire::next(id, snapshot) {
+            Next::Wait(_) | Next::Gone => continue,
+            Next::Rehome(rehomings) => {
+                for Rehoming { replica, at, .. } in &rehomings {
+                    info!(node = %address, %replica, follows = %at, "a replica of a node that leaves follows another");
+                }
+                retire::rehome(&*crew.cluster, &rehomings).await
+            }
+            Next::Forget(others) => {
+                info!(node = %address, nodes = others.len(), "an emptied node leaves: the others forget it");
+                retire::leave(&*crew.cluster, address, id, &others).await
+            }
+        };
+        if let Err(error) = done {
+            warn!(node = %address, error = %chain(&error), "a node does not leave yet");
+        }
     }
 }
 

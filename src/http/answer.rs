@@ -42,8 +42,9 @@ pub(super) async fn no_such_page() -> Response {
     failure(
         StatusCode::NOT_FOUND,
         "no such page; there are /metrics, /healthz, /readyz, /api/v1/status, /api/v1/cycles, /api/v1/cycles/{n}, \
-         /api/v1/snapshot, /api/v1/events, /api/v1/journal, and to post to: /api/v1/pause, /api/v1/resume, \
-         /api/v1/cancel, /api/v1/policy/promote, /-/reload",
+         /api/v1/snapshot, /api/v1/events, /api/v1/journal, /api/v1/explain, /api/v1/scale, /api/v1/nodes/{node}/drain, \
+         /api/v1/nodes/{node}/terminable, and to post to: /api/v1/pause, /api/v1/resume, /api/v1/cancel, \
+         /api/v1/policy/promote, /api/v1/nodes/{node}/drain (or delete), /-/reload",
     )
 }
 

@@ -210,7 +210,7 @@ pub(super) async fn reload(State(faces): State<Arc<Faces>>) -> Response {
     ask(&faces, Command::Reload).await
 }
 
-fn operator() -> String {
+pub(super) fn operator() -> String {
     "operator".to_owned()
 }
 
@@ -219,7 +219,7 @@ struct Done {
     done: String,
 }
 
-async fn ask(faces: &Faces, command: Command) -> Response {
+pub(super) async fn ask(faces: &Faces, command: Command) -> Response {
     match faces.control.ask(command).await {
         Ok(done) => document("Done", Done { done }),
         Err(refusal) => failure(StatusCode::CONFLICT, refusal),

@@ -67,6 +67,8 @@ impl Loads {
             }
             // What shadows do, cycles tell.
             Event::ShadowLoaded { .. } | Event::ShadowRefused { .. } | Event::Promoted { .. } => (),
+            // What drains come to, nodes show.
+            Event::DrainBegun { .. } | Event::DrainEnded { .. } | Event::Emptied { .. } | Event::Left { .. } => (),
             Event::Started { .. } | Event::Stopped { .. } | Event::Recovered { .. } | Event::Cancelled { .. } => (),
         }
     }

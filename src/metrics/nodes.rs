@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use prometheus::{CounterVec, Gauge, GaugeVec};
 
 use super::family::Families;
-use crate::control::{NodeRow, node_rows};
+use crate::control::{NodeRow, desired_shards, node_rows};
 use crate::model::{Address, NO_OWNER, Problem, SLOT_COUNT, Snapshot, Tag, resource};
 
 /// Slots shown by their load: enough to see a giant one and its kin, few enough for any cluster.
@@ -20,6 +20,8 @@ pub(super) struct Nodes {
     up: Gauge,
     members: GaugeVec,
     slots: GaugeVec,
+    shards: Gauge,
+    shards_desired: Gauge,
     taken_at: Gauge,
     problems: Gauge,
     collect_errors: CounterVec,
@@ -47,6 +49,11 @@ impl Nodes {
                 "ballast_cluster_slots",
                 "Slots: served, of these half-moved (open), and served by nobody (uncovered).",
                 &["state"],
+            ),
+            shards: cluster.gauge("ballast_shards", "Primaries, empty ones included."),
+            shards_desired: cluster.gauge(
+                "ballast_shards_desired",
+                "Primaries that are wanted; one that drains counts until it is empty.",
             ),
             taken_at: cluster.gauge("ballast_snapshot_timestamp_seconds", "When the cluster was last seen, Unix time."),
             problems: cluster.gauge(
@@ -94,6 +101,8 @@ impl Nodes {
             }
         }
         self.members(&count_members(snapshot));
+        self.shards.set(snapshot.primaries.len() as f64);
+        self.shards_desired.set(desired_shards(snapshot) as f64);
         let uncovered = snapshot.owners.as_slice().iter().filter(|owner| **owner == NO_OWNER).count();
         let mut open: Vec<_> = snapshot.open_slots.iter().map(|open| open.slot).collect();
         open.sort_unstable();
@@ -198,6 +207,10 @@ fn figures(cluster: &Families<'_>) -> Vec<Figure> {
         plain("ballast_node_replication_lag_bytes", "Lag of a primary's slowest replica.", |row| row.replica_lag),
         plain("ballast_node_drain_slots_remaining", "Slots left on a primary that drains; absent for others.", |row| {
             row.tags.contains(&Tag::Draining).then_some(row.slots as f64)
+        }),
+        plain("ballast_node_safe_to_terminate", "1 for a primary that was drained and is empty, else 0.", |row| {
+            let safe = row.tags.contains(&Tag::Draining) && row.slots == 0;
+            Some(f64::from(u8::from(safe)))
         }),
         with(&load, "cpu", |row| row.cpu),
         with(&load, "memory", |row| Some(row.memory_used? / row.memory_max.filter(|max| *max > 0.0)?)),

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError, failed, integer};
-use crate::model::{CycleReport, Mode, PolicyId, Snapshot};
+use crate::model::{Address, CycleReport, Mode, NodeId, PolicyId, Snapshot};
 
 /// How much history is kept; the oldest goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +115,38 @@ pub enum Event {
         who: String,
         /// The reason given.
         why: String,
+    },
+    /// A node is to be emptied.
+    DrainBegun {
+        /// Who.
+        node: NodeId,
+        /// Where it is reached.
+        address: Address,
+        /// Whether the cluster is to forget it then.
+        forget: bool,
+        /// Who asked.
+        who: String,
+        /// The reason given.
+        why: String,
+    },
+    /// A node may have slots again.
+    DrainEnded {
+        /// Where it is reached.
+        address: Address,
+        /// Who asked.
+        who: String,
+        /// The reason given.
+        why: String,
+    },
+    /// A node that was to be emptied owns no slot any more.
+    Emptied {
+        /// Where it is reached.
+        address: Address,
+    },
+    /// A node that was to be emptied has left the cluster.
+    Left {
+        /// Where it was reached.
+        address: Address,
     },
     /// Slots that an earlier run left open were closed.
     Recovered {

@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("migration", &["model", "cluster", "guard", "telemetry", "clock"]),
     ("verify", &["model", "cluster", "collector", "clock"]),
     ("repair", &["model", "cluster", "examine", "migration", "telemetry"]),
+    ("retire", &["model", "cluster", "telemetry"]),
     ("store", &["model", "migration", "clock"]),
     ("config", &["model", "cluster", "guard", "collector", "policy", "migration", "store", "telemetry"]),
     (
@@ -29,6 +30,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "collector",
             "policy",
             "migration",
+            "retire",
             "store",
             "config",
             "telemetry",

@@ -1,0 +1,73 @@
+//! Nodes that somebody wants emptied: taken note of, kept over a restart, and told of.
+
+use tracing::{error, info};
+
+use super::super::command::Answer;
+use super::super::drains::{Drain, DrainWish};
+use super::{Control, DRAINS, Happening};
+use crate::clock::now_ms;
+use crate::model::Snapshot;
+use crate::telemetry::chain;
+
+impl Control {
+    /// Begins to empty a node.
+    pub(super) fn drain(&mut self, wish: DrainWish) -> Answer {
+        let (who, why) = (wish.who.clone(), wish.why.clone());
+        let before = self.drains.clone();
+        let seen = self.status.seen.clone();
+        let drain = self.drains.begin(wish, seen.as_deref(), &self.config.scaling, now_ms())?.clone();
+        if self.drains != before {
+            let Drain { id, address, forget, .. } = drain.clone();
+            info!(node = %address, forget, who, why, "a node is to be emptied");
+            self.keep_drains()?;
+            self.tell(Happening::DrainBegun { node: id, address, forget, who, why });
+        }
+        let then = if drain.forget { ", and then the cluster forgets it" } else { "" };
+        Ok(format!("{} is emptied from the next cycle on{then}", drain.address))
+    }
+
+    /// Lets a node have slots again.
+    pub(super) fn undrain(&mut self, node: &str, who: String, why: String) -> Answer {
+        let Drain { address, id, .. } = self.drains.end(node)?;
+        self.keep_drains()?;
+        info!(node = %address, who, why, "a node may have slots again");
+        let became = self
+            .status
+            .seen
+            .as_ref()
+            .and_then(|seen| Some((seen.clone(), seen.replicas.iter().find(|it| it.id == id)?.of?)));
+        let answer = match became {
+            None => format!("{address} may have slots again from the next cycle on"),
+            Some((seen, primary)) => format!(
+                "{address} is not drained any more; when it lost its last slot, the servers made it a replica of {} \
+                 (cluster-allow-replica-migration): CLUSTER RESET SOFT on it, and `ballast add-node` makes it a primary again",
+                seen.primaries[primary as usize].address
+            ),
+        };
+        self.tell(Happening::DrainEnded { address, who, why });
+        Ok(answer)
+    }
+
+    /// Takes note of who is empty by now, and of who has left.
+    pub(super) fn see_drains(&mut self, snapshot: &Snapshot) {
+        let before = self.drains.clone();
+        let (emptied, left) = self.drains.see(snapshot);
+        if self.drains != before
+            && let Err(error) = self.keep_drains()
+        {
+            error!(error, "a restart will not know how far drains have come");
+        }
+        for Drain { address, .. } in emptied {
+            info!(node = %address, "a drained node is empty");
+            self.tell(Happening::Emptied { address });
+        }
+        for Drain { address, .. } in left {
+            info!(node = %address, "a drained node has left the cluster");
+            self.tell(Happening::Left { address });
+        }
+    }
+
+    fn keep_drains(&self) -> Result<(), String> {
+        self.store.put(DRAINS, &self.drains).map_err(|error| chain(&error))
+    }
+}

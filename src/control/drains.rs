@@ -1,0 +1,258 @@
+//! The nodes that somebody wants emptied, until they are empty or gone. Pure.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{NodeRule, Scaling};
+use crate::model::{Address, CycleReport, Mode, NodeId, Snapshot, Tag, resource};
+
+/// A node that is to be emptied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Who.
+    pub id: NodeId,
+    /// Where it was reached when that was asked for.
+    pub address: Address,
+    /// Unix time, milliseconds.
+    pub since_ms: u64,
+    /// Who asked.
+    pub who: String,
+    /// The reason given.
+    pub why: String,
+    /// Whether the cluster is to forget it once it is empty.
+    pub forget: bool,
+    /// Whether it was seen without slots since.
+    #[serde(default)]
+    pub emptied: bool,
+}
+
+impl Drain {
+    /// Whether `name` is its node's address, id or the beginning of that.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        is_meant(name, &self.id, &self.address)
+    }
+}
+
+/// How far a drain has come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DrainStatus {
+    /// What was asked for.
+    #[serde(flatten)]
+    pub drain: Drain,
+    /// Slots that it still owns; absent while the cluster was not seen.
+    pub slots_left: Option<usize>,
+    /// Keys in them, where that is known.
+    pub keys_left: Option<f64>,
+    /// Bytes in them, where that is known.
+    pub bytes_left: Option<f64>,
+    /// Why it does not go on, for people; absent while it does, and when it is done.
+    pub blocked_by: Option<String>,
+}
+
+/// What is asked of a drain that begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrainWish {
+    /// The node: its address, its id or the beginning of that.
+    pub node: String,
+    /// Whether the cluster is to forget it once it is empty.
+    pub forget: bool,
+    /// Whether it is to begin though the rest is too small for it.
+    pub force: bool,
+    /// Who asks.
+    pub who: String,
+    /// Why.
+    pub why: String,
+}
+
+/// All of them, in the order in which they were asked for. Kept in the state directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Drains(Vec<Drain>);
+
+impl Drains {
+    /// Begins to drain a node, or, asked once more, changes whether it is to be forgotten. The new drain.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub(super) fn begin(
+        &mut self,
+        wish: DrainWish,
+        seen: Option<&Snapshot>,
+        scaling: &Scaling,
+        now_ms: u64,
+    ) -> Result<&Drain, String> {
+        let snapshot = seen.ok_or("the cluster was not seen yet")?;
+        let index = primary(&wish.node, snapshot)?;
+        let node = &snapshot.primaries[index];
+        let DrainWish { forget, force, who, why, .. } = wish;
+        if let Some(known) = self.0.iter().position(|drain| drain.id == node.id) {
+            self.0[known].forget |= forget;
+            return Ok(&self.0[known]);
+        }
+        if !force {
+            rest_suffices(index, snapshot, scaling).map_err(|why| format!("{why}; --force drains it all the same"))?;
+        }
+        let (id, address) = (node.id.clone(), node.address.clone());
+        self.0.push(Drain { id, address, since_ms: now_ms, who, why, forget, emptied: false });
+        Ok(&self.0[self.0.len() - 1])
+    }
+
+    /// Lets a node have slots again. What was asked for before.
+    ///
+    /// # Errors
+    /// When there is no such drain.
+    pub(super) fn end(&mut self, name: &str) -> Result<Drain, String> {
+        let found = self.0.iter().position(|drain| drain.is_called(name));
+        found.map(|place| self.0.remove(place)).ok_or_else(|| format!("'{name}' is not being drained"))
+    }
+
+    /// What was seen: those that are empty now for the first time, and those that have left the cluster.
+    pub(super) fn see(&mut self, snapshot: &Snapshot) -> (Vec<Drain>, Vec<Drain>) {
+        let mut emptied = Vec::new();
+        for drain in &mut self.0 {
+            let slots = snapshot.index_of(&drain.id).map_or(0, |index| snapshot.slots_of(index).len());
+            if slots == 0 && !drain.emptied {
+                emptied.push(drain.clone());
+            }
+            drain.emptied = slots == 0;
+        }
+        let gone = |drain: &Drain| crate::retire::next(&drain.id, snapshot) == crate::retire::Next::Gone;
+        let (left, stay) = std::mem::take(&mut self.0).into_iter().partition(gone);
+        self.0 = stay;
+        (emptied, left)
+    }
+
+    /// As rules of the operator, for the collector.
+    pub(super) fn rules(&self) -> impl Iterator<Item = NodeRule> {
+        self.0.iter().map(|drain| NodeRule { drain: true, ..NodeRule::of(drain.id.as_str()) })
+    }
+
+    /// Those that are to be forgotten.
+    pub(super) fn leaving(&self) -> Vec<Drain> {
+        self.0.iter().filter(|drain| drain.forget).cloned().collect()
+    }
+
+    /// How far each has come, by the last cycle.
+    pub(super) fn status(&self, seen: Option<&Snapshot>, last: Option<&CycleReport>, mode: Mode) -> Vec<DrainStatus> {
+        self.0.iter().map(|drain| of_drain(drain, seen, last, mode)).collect()
+    }
+}
+
+fn of_drain(drain: &Drain, seen: Option<&Snapshot>, last: Option<&CycleReport>, mode: Mode) -> DrainStatus {
+    let place = |snapshot: &Snapshot| snapshot.index_of(&drain.id);
+    let left = |column| {
+        let snapshot = seen?;
+        let by_node = snapshot.sum_by_primary(column)?;
+        let index = place(snapshot)? as usize;
+        Some(by_node[index]).filter(|value| value.is_finite())
+    };
+    let slots_left = seen.map(|snapshot| place(snapshot).map_or(0, |index| snapshot.slots_of(index).len()));
+    DrainStatus {
+        drain: drain.clone(),
+        slots_left,
+        keys_left: left(resource::KEYS),
+        bytes_left: left(resource::BYTES),
+        blocked_by: blocked(drain, slots_left, seen, last, mode),
+    }
+}
+
+/// Why a drain does not go on.
+fn blocked(
+    drain: &Drain,
+    slots_left: Option<usize>,
+    seen: Option<&Snapshot>,
+    last: Option<&CycleReport>,
+    mode: Mode,
+) -> Option<String> {
+    let done = slots_left == Some(0) && !drain.forget;
+    if done {
+        return None;
+    }
+    if mode != Mode::Auto {
+        return Some(format!("nothing moves in mode {mode}"));
+    }
+    if let Some(problem) = seen.and_then(|snapshot| snapshot.blockers().next()) {
+        return Some(problem.to_string());
+    }
+    // A plan that was made before it drained says nothing about it.
+    let last = last.filter(|report| report.started_at_ms > drain.since_ms && slots_left > Some(0))?;
+    let of_drain = |slot: u16| {
+        let slot = crate::model::SlotId::new(slot)?;
+        seen.and_then(|snapshot| snapshot.primaries.get(snapshot.owners.get(slot)? as usize))
+            .map(|node| node.id == drain.id)
+    };
+    let refusal = last.refusals.iter().find(|refusal| refusal.slots.iter().any(|slot| of_drain(*slot) == Some(true)));
+    if let Some(refusal) = refusal {
+        return Some(format!("the guard holds its slots back ({}): {}", refusal.check, refusal.reason));
+    }
+    let empties = last.approved.iter().any(|step| step.from == drain.id);
+    (!empties).then(|| format!("the policy proposes to move none of its slots: {}", said(last)))
+}
+
+fn said(report: &CycleReport) -> String {
+    let summary = report.plan.as_ref().map(|plan| plan.summary.clone()).unwrap_or_default();
+    if summary.is_empty() { report.outcome.as_str().to_owned() } else { summary }
+}
+
+/// The primary that is called so.
+fn primary(name: &str, snapshot: &Snapshot) -> Result<usize, String> {
+    let primaries = snapshot.primaries.iter().enumerate();
+    let mut found = primaries.filter(|(_, node)| is_meant(name, &node.id, &node.address)).map(|(index, _)| index);
+    match (found.next(), found.next()) {
+        (Some(index), None) => Ok(index),
+        (Some(_), Some(_)) => Err(format!("'{name}' means several primaries: give more digits of its id")),
+        (None, _) if snapshot.replicas.iter().any(|node| is_meant(name, &node.id, &node.address)) => {
+            Err(format!("'{name}' is a replica: it owns no slot that it could be rid of"))
+        }
+        (None, _) => {
+            let known: Vec<String> = snapshot.primaries.iter().map(|node| node.address.to_string()).collect();
+            Err(format!("no primary is called '{name}': there are {}", known.join(", ")))
+        }
+    }
+}
+
+/// Digits of an id that are enough to name a node.
+const ID_DIGITS_MIN: usize = 4;
+
+/// Whether `name` is this node's address, its id or the beginning of that.
+pub(super) fn is_meant(name: &str, id: &NodeId, address: &Address) -> bool {
+    let lower = name.to_ascii_lowercase();
+    address.to_string() == name || (lower.len() >= ID_DIGITS_MIN && id.as_str().starts_with(&lower))
+}
+
+/// Whether the other primaries can take what this one has, and bear the loss of one more of them.
+fn rest_suffices(leaving: usize, snapshot: &Snapshot, scaling: &Scaling) -> Result<(), String> {
+    let stays = |index: usize| index != leaving && !snapshot.primaries[index].is(Tag::Draining);
+    let rest: Vec<usize> = (0..snapshot.primaries.len()).filter(|index| stays(*index)).collect();
+    let floor = scaling.min_shards as usize;
+    if rest.len() < floor {
+        return Err(format!("{} primaries would be left, and scaling.min_shards is {floor}", rest.len()));
+    }
+    let column = |name| snapshot.node_column(name).unwrap_or_default();
+    let known = |name, index: usize| column(name).get(index).copied().filter(|value: &f64| value.is_finite());
+    let all = |name| (0..snapshot.primaries.len()).filter_map(|index| known(name, index)).sum::<f64>();
+    let limits: Option<Vec<f64>> =
+        rest.iter().map(|index| known(resource::MEMORY_MAX, *index).filter(|most| *most > 0.0)).collect();
+    if let Some(limits) = limits.filter(|limits| !limits.is_empty()) {
+        let use_after = all(resource::MEMORY_USED) / limits.iter().sum::<f64>();
+        if use_after > scaling.memory_max {
+            let (percent, most) = (use_after * 100.0, scaling.memory_max * 100.0);
+            return Err(format!(
+                "the rest would use {percent:.0}% of its memory, and scaling.memory_max is {most:.0}%"
+            ));
+        }
+    }
+    // One more may fail: what is left then must carry the load.
+    let left = rest.len().saturating_sub(1).max(1);
+    let busy = all(resource::CPU) / left as f64;
+    if busy > scaling.cpu_max {
+        let (percent, most) = (busy * 100.0, scaling.cpu_max * 100.0);
+        return Err(format!(
+            "after the loss of one more, the rest would be busy {percent:.0}% of the time, and scaling.cpu_max is {most:.0}%"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! Takes an emptied node out of the cluster: re-homes its replicas, has everybody forget it, and leaves it blank.
+//!
+//! What to do next follows from what is seen alone ([`next`]), so that a daemon that was interrupted goes on where the cluster
+//! is. A node that owns slots, or may get some, is never touched.
+
+mod leave;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use crate::model::{Address, NodeId, NodeIndex, OpenDirection, OpenSlot, Snapshot, Tag};
+
+pub use leave::{LeaveError, leave, rehome};
+
+/// What is to be done for a node that shall leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Something has to happen first; why, for people.
+    Wait(String),
+    /// Its replicas are to follow others.
+    Rehome(Vec<Rehoming>),
+    /// The other nodes are to forget it.
+    Forget(Vec<Address>),
+    /// It is no member of the cluster.
+    Gone,
+}
+
+/// One replica and the primary that it is to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rehoming {
+    /// The replica.
+    pub replica: Address,
+    /// The primary, by the name that servers take.
+    pub primary: NodeId,
+    /// Where that primary is reached, for people.
+    pub at: Address,
+}
+
+/// The next thing to do for `node` to leave the cluster of `snapshot`.
+#[must_use]
+pub fn next(node: &NodeId, snapshot: &Snapshot) -> Next {
+    let as_primary = snapshot.index_of(node);
+    let as_replica = snapshot.replicas.iter().any(|replica| replica.id == *node);
+    if as_primary.is_none() && !as_replica {
+        // Unseen is not gone: a node that nobody could ask about may be there.
+        return match snapshot.blockers().next() {
+            Some(problem) => Next::Wait(problem.to_string()),
+            None => Next::Gone,
+        };
+    }
+    if let Some(index) = as_primary {
+        let slots = snapshot.slots_of(index).len();
+        if slots > 0 {
+            return Next::Wait(format!("it owns {slots} slots"));
+        }
+    }
+    if let Some(problem) = snapshot.blockers().next() {
+        return Next::Wait(problem.to_string());
+    }
+    if snapshot.open_slots.iter().any(|open| open.node == *node || peer(open) == node) {
+        return Next::Wait("a slot is open from or to it".to_owned());
+    }
+    if snapshot.atomic_jobs.iter().any(|job| job.node == *node) {
+        return Next::Wait("an atomic migration of it is under way".to_owned());
+    }
+    if let Some(index) = as_primary {
+        let orphans: Vec<&Address> = followers(index, snapshot).collect();
+        if !orphans.is_empty() {
+            return homes(&orphans, snapshot);
+        }
+    }
+    let primaries = snapshot.primaries.iter().map(|primary| (&primary.id, &primary.address));
+    let replicas = snapshot.replicas.iter().map(|replica| (&replica.id, &replica.address));
+    Next::Forget(primaries.chain(replicas).filter(|(id, _)| *id != node).map(|(_, at)| at.clone()).collect())
+}
+
+/// The other end of an open slot.
+const fn peer(open: &OpenSlot) -> &NodeId {
+    match &open.direction {
+        OpenDirection::Importing(from) => from,
+        OpenDirection::Migrating(to) => to,
+    }
+}
+
+fn followers(primary: NodeIndex, snapshot: &Snapshot) -> impl Iterator<Item = &Address> {
+    snapshot.replicas.iter().filter(move |replica| replica.of == Some(primary)).map(|replica| &replica.address)
+}
+
+/// Each orphan goes to the primary with the fewest replicas, of those that own slots and stay.
+fn homes(orphans: &[&Address], snapshot: &Snapshot) -> Next {
+    let stays = |index: NodeIndex| {
+        let primary = &snapshot.primaries[index as usize];
+        !snapshot.slots_of(index).is_empty() && !primary.is(Tag::Draining)
+    };
+    let all = (0..).zip(&snapshot.primaries).map(|(index, _)| index);
+    let mut counts: BTreeMap<NodeIndex, usize> =
+        all.filter(|index| stays(*index)).map(|index| (index, followers(index, snapshot).count())).collect();
+    let mut rehomings = Vec::new();
+    for orphan in orphans {
+        let Some((index, count)) = counts.iter_mut().min_by_key(|(_, count)| **count) else {
+            return Next::Wait("no primary with slots stays that its replicas could follow".to_owned());
+        };
+        *count += 1;
+        let primary = &snapshot.primaries[*index as usize];
+        let (primary, at) = (primary.id.clone(), primary.address.clone());
+        rehomings.push(Rehoming { replica: (*orphan).clone(), primary, at });
+    }
+    Next::Rehome(rehomings)
+}

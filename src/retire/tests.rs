@@ -1,0 +1,92 @@
+//! What comes next for a node that shall leave.
+
+use super::*;
+use crate::collector::synthetic::synthetic;
+use crate::model::{OpenDirection, OpenSlot, Owners, Problem, Replica};
+
+/// Four primaries, the last one empty and draining, with two replicas; the first has a replica.
+fn emptied() -> Snapshot {
+    let mut snapshot = synthetic(4, 1);
+    snapshot.problems.clear();
+    let owners = snapshot.owners.as_slice().iter().map(|owner| owner % 3).collect::<Vec<_>>();
+    snapshot.owners = Owners::new(owners);
+    snapshot.primaries[3].tags = vec![Tag::Primary, Tag::Empty, Tag::Draining];
+    let replica = |digit: &str, of| Replica {
+        id: digit.repeat(40).parse().expect("an id"),
+        address: format!("10.1.0.{of}:700{digit}").parse().expect("an address"),
+        of: Some(of),
+        online: true,
+        version: String::new(),
+    };
+    snapshot.replicas = vec![replica("1", 0), replica("2", 3), replica("3", 3)];
+    snapshot
+}
+
+#[test]
+fn replicas_go_where_the_fewest_are_and_then_the_node_is_forgotten_by_all_others() {
+    let mut snapshot = emptied();
+    let node = snapshot.primaries[3].id.clone();
+    let Next::Rehome(rehomings) = next(&node, &snapshot) else { panic!("{:?}", next(&node, &snapshot)) };
+    let homes: Vec<&NodeId> = rehomings.iter().map(|rehoming| &rehoming.primary).collect();
+    assert_eq!(homes, [&snapshot.primaries[1].id, &snapshot.primaries[2].id], "the first has one already");
+
+    (snapshot.replicas[1].of, snapshot.replicas[2].of) = (Some(1), Some(2));
+    let Next::Forget(others) = next(&node, &snapshot) else { panic!("{:?}", next(&node, &snapshot)) };
+    assert_eq!(others.len(), 6, "three primaries and three replicas");
+    assert!(!others.contains(&snapshot.primaries[3].address));
+
+    snapshot.primaries.pop();
+    assert_eq!(next(&node, &snapshot), Next::Gone);
+}
+
+#[test]
+fn a_node_that_lost_its_last_slot_may_have_become_a_replica_and_leaves_all_the_same() {
+    let mut snapshot = emptied();
+    let node = snapshot.primaries.pop().expect("four");
+    snapshot.replicas.truncate(1);
+    snapshot.replicas.push(Replica {
+        id: node.id.clone(),
+        address: node.address,
+        of: Some(0),
+        online: true,
+        version: String::new(),
+    });
+    let Next::Forget(others) = next(&node.id, &snapshot) else { panic!("{:?}", next(&node.id, &snapshot)) };
+    assert_eq!(others.len(), 4);
+}
+
+#[test]
+fn nothing_is_done_while_it_owns_slots_or_anything_is_open_or_amiss() {
+    let waits = |change: fn(&mut Snapshot), why: &str| {
+        let mut snapshot = emptied();
+        let node = snapshot.primaries[3].id.clone();
+        change(&mut snapshot);
+        match next(&node, &snapshot) {
+            Next::Wait(reason) => assert!(reason.contains(why), "{reason}"),
+            other => panic!("{why}: {other:?}"),
+        }
+    };
+    waits(|snapshot| *snapshot = synthetic(4, 1), "it owns 4096 slots");
+    waits(|snapshot| snapshot.problems.push(Problem::WarmingUp), "");
+    waits(
+        |snapshot| {
+            let (node, peer) = (snapshot.primaries[0].id.clone(), snapshot.primaries[3].id.clone());
+            let slot = crate::model::SlotId::new(7).expect("a slot");
+            snapshot.open_slots.push(OpenSlot { slot, node, direction: OpenDirection::Migrating(peer) });
+        },
+        "a slot is open",
+    );
+    waits(
+        |snapshot| {
+            snapshot.primaries[..3].iter_mut().for_each(|primary| primary.tags.push(Tag::Draining));
+        },
+        "no primary with slots stays",
+    );
+    waits(
+        |snapshot| {
+            snapshot.primaries.pop();
+            snapshot.problems.push(Problem::WarmingUp);
+        },
+        "",
+    );
+}
