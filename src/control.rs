@@ -3,6 +3,7 @@
 //! Others ask by [`Handle`] and read [`Status`]; what happens goes out as [`Notice`]s. This module decides when to look,
 //! whom to ask and whether to act; how to look, plan, review and move, others know. It knows no HTTP and no terminal.
 
+mod alarm;
 mod command;
 mod conduct;
 mod config_watch;

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use super::RunError;
+use super::alarm::Alarm;
 use super::command::{Answer, Command, Notice, Request};
 use super::config_watch::ConfigWatch;
 use super::drains::Drains;
@@ -99,6 +100,7 @@ pub(super) struct Control {
     forced: Option<Mode>,
     store: Arc<Store>,
     standing: Standing,
+    alarm: Alarm,
     drains: Drains,
     /// Absent while a turn has it.
     crew: Option<Crew>,
@@ -134,6 +136,7 @@ impl Control {
             config: Arc::new(start.config),
             forced: start.forced,
             standing: start.store.get(STANDING)?.unwrap_or_default(),
+            alarm: Alarm::default(),
             drains: start.store.get(DRAINS)?.unwrap_or_default(),
             next_cycle: start.store.next_cycle()?,
             store: start.store,
@@ -270,6 +273,11 @@ impl Control {
         if self.standing.learn(turn.effort, reason) {
             self.keep_standing();
         }
+        let alarm = turn.snapshot.as_ref().and_then(|seen| self.alarm.hear(&report, seen, &self.config.limits));
+        if let Some(why) = alarm {
+            self.standing.halt(why);
+            self.keep_standing();
+        }
         self.settle_mode(report.mode, "ballast", false);
 
         if let Some(snapshot) = &turn.snapshot {
@@ -357,6 +365,7 @@ impl Control {
             Command::Resume { who, .. } => {
                 let before = self.mode().0;
                 self.standing.resume();
+                self.alarm.reset();
                 self.keep_standing();
                 self.accept_members = true;
                 self.settle_mode(before, &who, false);

@@ -82,6 +82,11 @@ impl Standing {
         over
     }
 
+    /// Halts, unless it has already.
+    pub(super) fn halt(&mut self, why: String) {
+        self.halt.get_or_insert(Halt { why });
+    }
+
     /// Counts efforts in vain, and halts after too many of them. Says whether anything changed.
     pub(super) fn learn(&mut self, effort: Effort, last_reason: &str) -> bool {
         let before = self.clone();
@@ -96,7 +101,7 @@ impl Standing {
                  mend that, then resume (POST /api/v1/resume)",
                 self.failed_cycles
             );
-            self.halt = Some(Halt { why });
+            self.halt(why);
         }
         *self != before
     }

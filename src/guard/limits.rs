@@ -103,6 +103,15 @@ limits! {
     /// 0.01: below one percent a move costs more than it brings. 0 turns the check off. Moves that drain a node need no
     /// gain.
     pub min_gain: f64 = 0.01,
+
+    /// Ballast halts when a slot is back on a node that it left so many cycles ago or fewer, unless a node was drained in between.
+    /// 30: with the usual cool-down of ten minutes and ten seconds a cycle it cannot come to that, so that something must be
+    /// amiss where it does. 0 turns the check off.
+    pub return_cycles: u32 = 30,
+
+    /// Ballast halts when so many plans in a row did not bring about what they promised: an imbalance a quarter above the
+    /// promised one, once rates have settled. 0, off: where load comes and goes, promises break without anybody's fault.
+    pub broken_promises: u32 = 0,
 }
 
 impl Limits {
