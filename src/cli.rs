@@ -23,6 +23,7 @@ mod rebalance;
 mod reshard;
 mod run;
 mod screen;
+mod shell;
 mod signals;
 mod simulate;
 mod state;
@@ -85,6 +86,10 @@ enum Command {
     /// Works with policies
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Prints a script that completes commands in a shell
+    Completions(shell::Completions),
+    /// Writes a manual page for each command into a directory
+    Man(shell::Manual),
     /// Prints the version
     Version,
 }
@@ -132,6 +137,8 @@ async fn dispatch(command: Command, screen: &Screen) -> Outcome {
         Command::Cancel(args) => steer::cancel(args, screen).await,
         Command::Simulate(args) => simulate::run(args, screen).await,
         Command::Policy(command) => policy::run(command, screen).await,
+        Command::Completions(args) => shell::completions(&args, screen),
+        Command::Man(args) => shell::manual(&args, screen),
         Command::Version => version(screen),
     }
 }
