@@ -9,6 +9,7 @@ mod advance;
 mod author;
 mod carry_out;
 mod check;
+mod config;
 mod daemon;
 mod fix;
 mod loaded;
@@ -86,6 +87,9 @@ enum Command {
     /// Works with policies
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Works with the configuration
+    #[command(subcommand)]
+    Config(config::Command),
     /// Prints a script that completes commands in a shell
     Completions(shell::Completions),
     /// Writes a manual page for each command into a directory
@@ -137,6 +141,7 @@ async fn dispatch(command: Command, screen: &Screen) -> Outcome {
         Command::Cancel(args) => steer::cancel(args, screen).await,
         Command::Simulate(args) => simulate::run(args, screen).await,
         Command::Policy(command) => policy::run(command, screen).await,
+        Command::Config(command) => config::run(&command, screen),
         Command::Completions(args) => shell::completions(&args, screen),
         Command::Man(args) => shell::manual(&args, screen),
         Command::Version => version(screen),

@@ -122,6 +122,27 @@ impl<'a> Source<'a> {
         span
     }
 
+    /// The line on which the value of `key` stands, if the text sets it.
+    pub(super) fn line_of(&self, key: &str) -> Option<usize> {
+        let root = DeTable::parse(self.text).ok()?;
+        let mut value: Option<&DeValue<'_>> = None;
+        let mut start = 0;
+        let root = root.get_ref();
+        for word in key.split('.') {
+            let found = match value {
+                None => root.iter().find(|(name, _)| name.get_ref() == word).map(|(_, value)| value),
+                Some(DeValue::Table(table)) => {
+                    table.iter().find(|(name, _)| name.get_ref() == word).map(|(_, value)| value)
+                }
+                Some(DeValue::Array(list)) => list.get(word.parse::<usize>().ok()?),
+                Some(_) => None,
+            }?;
+            start = found.span().start;
+            value = Some(found.get_ref());
+        }
+        Some(self.text.get(..start)?.matches('\n').count() + 1)
+    }
+
     fn problem(&self, message: String, span: Option<Range<usize>>) -> Problem {
         let Some(span) = span else {
             return Problem { place: self.name.clone(), message, excerpt: String::new() };
