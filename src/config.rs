@@ -8,6 +8,7 @@ mod environment;
 mod file;
 mod for_whom;
 mod problem;
+mod rule;
 mod show;
 mod validate;
 
