@@ -11,6 +11,7 @@ mod carry_out;
 mod check;
 mod config;
 mod daemon;
+mod doctor;
 mod fix;
 mod loaded;
 mod look;
@@ -60,6 +61,8 @@ enum Command {
     Run(run::Args),
     /// Shows Ballast at work on a cluster of its own
     Demo(demo::Options),
+    /// Examines all that a daemon will need: configuration, access, servers; and says what mends it
+    Doctor(doctor::Args),
     /// Looks at a cluster's health and changes nothing
     Check(check::Args),
     /// Looks at every key: is it on the owner of its slot alone, and as it was recorded?
@@ -128,6 +131,7 @@ async fn dispatch(command: Command, screen: &Screen) -> Outcome {
     match command {
         Command::Run(args) => run::run(args).await,
         Command::Demo(options) => Ok(Exit::of(demo::run(&options, screen.is_json()).await?)),
+        Command::Doctor(args) => doctor::run(args, screen).await,
         Command::Check(args) => check::run(args, screen).await,
         Command::Verify(args) => verify::run(args, screen).await,
         Command::Fix(args) => fix::run(args, screen).await,
