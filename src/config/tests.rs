@@ -151,23 +151,41 @@ fn what_is_shown_holds_no_password_and_redacted_nothing_of_the_place() {
     }
 }
 
-#[test]
-fn what_the_committed_file_shows_as_comments_is_accepted() {
+const PASSWORDS: [&str; 4] = ["password =", "password_file =", "password_env =", "password_credential ="];
+
+/// The committed file with its comments uncommented, of the passwords the one that begins with `keep`.
+fn uncommented(keep: &str) -> Loaded {
     // A comment without a space after its mark is an example to uncomment.
     let example = |line: &&str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
-    let passwords = ["password =", "password_file =", "password_env =", "password_credential ="];
-    for keep in passwords {
-        let text: Vec<&str> = COMMITTED
-            .lines()
-            .map(|line| if example(&line) { &line[1..] } else { line })
-            .filter(|line| line.starts_with(keep) || !passwords.iter().any(|other| line.starts_with(other)))
-            // A policy has a name or a file.
-            .filter(|line| !line.starts_with("name = \"balance\""))
-            .collect();
-        let variables = [("REDIS_PASSWORD", "secret"), ("CREDENTIALS_DIRECTORY", "/run/credentials/ballast.service")];
-        let loaded = read_with(&text.join("\n"), &variables).unwrap_or_else(|error| panic!("{keep} {error}"));
+    let text: Vec<&str> = COMMITTED
+        .lines()
+        .map(|line| if example(&line) { &line[1..] } else { line })
+        .filter(|line| line.starts_with(keep) || !PASSWORDS.iter().any(|other| line.starts_with(other)))
+        // A policy has a name or a file.
+        .filter(|line| !line.starts_with("name = \"balance\""))
+        .collect();
+    let variables = [("REDIS_PASSWORD", "secret"), ("CREDENTIALS_DIRECTORY", "/run/credentials/ballast.service")];
+    read_with(&text.join("\n"), &variables).unwrap_or_else(|error| panic!("{keep} {error}"))
+}
+
+#[test]
+fn what_the_committed_file_shows_as_comments_is_accepted() {
+    for keep in PASSWORDS {
+        let loaded = uncommented(keep);
         assert_ne!(loaded.config.cluster.access.password, Password::Absent);
         assert!(!loaded.config.nodes.is_empty());
+    }
+}
+
+#[test]
+fn whatever_key_the_committed_file_shows_a_path_or_a_host_for_is_redacted() {
+    for keep in PASSWORDS {
+        for setting in uncommented(keep).settings {
+            let redacted = setting.redacted();
+            let text = redacted.text();
+            assert!(!text.contains(['/', '*']) || text == "***" || text.contains("://"), "{} = {text}", redacted.key);
+            assert!(!text.contains("10.0") && (text != "ballast"), "{} = {text}", redacted.key);
+        }
     }
 }
 
@@ -179,6 +197,18 @@ fn an_unknown_key_is_named_with_its_place_and_what_is_accepted() {
         &["/etc/ballast/daemon.toml:4:1", "unknown field `min_gian`", "`min_gain`", "4 | min_gian = 0.1", "^^^^^^^^"],
     );
     assert_eq!(error.matches("daemon.toml").count(), 1, "{error}");
+}
+
+#[test]
+fn all_that_cannot_be_read_is_named_at_once() {
+    let text = "[cluster]\nseeds = [\"h:1\"]\n[limits]\nmin_gian = 0.1\n[collect]\ninterval = 5\n[policy]\nmemry = \"1GiB\"\n\
+                [[shadow]]\nname = 7\n";
+    let error = refuses(text, &[], &["toml:4:1: unknown field `min_gian`", "toml:6:12: ", "toml:8:1: ", "toml:10:8: "]);
+    assert_eq!(error.matches("daemon.toml").count(), 4, "{error}");
+    assert!(error.find("min_gian") < error.find("memry"), "in the order of the text: {error}");
+    let list = "[limits]\nmin_gian = [\n1,\n]\n[migration]\nconcurrency = \"x\"\n";
+    let error = refuses(list, &[], &["toml:2:1: unknown field `min_gian`"]);
+    assert_eq!(error.matches("daemon.toml").count(), 1, "of several lines: {error}");
 }
 
 #[test]
