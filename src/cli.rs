@@ -61,7 +61,7 @@ enum Command {
     Run(run::Args),
     /// Shows Ballast at work on a cluster of its own
     Demo(demo::Options),
-    /// Examines all that a daemon will need: configuration, access, servers; and says what mends it
+    /// Examines all that a daemon will need, and says what mends it
     Doctor(doctor::Args),
     /// Looks at a cluster's health and changes nothing
     Check(check::Args),

@@ -16,6 +16,7 @@ use crate::cluster::capability::{Abilities, ServerKind, Version};
 use crate::cluster::question::{ClusterNodes, ConfigGet, DryRun, Info, ServerInfo, Time, UserRules};
 use crate::cluster::{AskError, Cluster, LinkError, Question, ReplyError, ask};
 use crate::config::Config;
+use crate::migration::ProtocolChoice;
 use crate::model::{Address, LinkState, NodeId, NodeRecord};
 use crate::telemetry::chain;
 
@@ -31,6 +32,8 @@ struct Asking<'a> {
     /// Of one question.
     patience: Duration,
     user: &'a str,
+    /// Slots may move atomically, so that it matters as whom servers log in to each other.
+    atomic: bool,
 }
 
 /// What an address led to.
@@ -44,7 +47,8 @@ struct Met {
 pub(super) async fn everyone(cluster: &dyn Cluster, config: &Config) -> Seen {
     let user = config.cluster.access.user.as_deref().unwrap_or(DEFAULT_USER);
     let patience = config.cluster.connect_timeout.max(config.collector.node_patience);
-    let asking = Asking { cluster, patience, user };
+    let atomic = config.migration.protocol == ProtocolChoice::Auto;
+    let asking = Asking { cluster, patience, user, atomic };
     let seeds: BTreeSet<Address> = config.cluster.seeds.iter().cloned().collect();
     let mut seen = Seen::default();
     let mut announced: BTreeMap<Address, (BTreeSet<NodeId>, bool)> = BTreeMap::new();
@@ -99,7 +103,7 @@ impl Asking<'_> {
         let can = self.ask(address, &Abilities).await.ok();
         let rights = self.rights(address, &info, self.user).await;
         let mut node = Node { id: itself, address: address.clone(), info, can, settings, clock, rights, peers: None };
-        if let Some(peer) = peer(&node) {
+        if let Some(peer) = peer(&node).filter(|_| self.atomic) {
             let rights = self.rights(address, &node.info, &peer).await;
             node.peers = Some((peer, rights));
         }

@@ -197,6 +197,11 @@ async fn all_mistakes_of_a_configuration_are_named_at_once() {
     assert_eq!(report["failed"], 2, "{report:#}");
     let text = ballast.run(&["doctor", "--config", &config]).await;
     assert!(text.code == 3 && text.out.contains("daemon.toml:4:17"), "{}", text.out);
+    let text = "[cluster]\nseeds = [\"redis://127.0.0.1:1\"]\nnmae = \"x\"\n[limits]\nmin_gian = 1\n";
+    let report = ballast.json(3, &["doctor", "--config", &configured(&ballast, "typos.toml", text)]).await;
+    let unknown = ["unknown field `nmae`", "unknown field `min_gian`"];
+    let lines = about(&report, "config");
+    assert!(unknown.iter().all(|words| lines.iter().any(|(_, found, _)| found.starts_with(words))), "{report:#}");
     let missing = ballast.json(3, &["doctor", "--config", "/no/such/daemon.toml"]).await;
     assert!(about(&missing, "config")[0].1.starts_with("cannot read /no/such/daemon.toml: "), "{missing:#}");
 }

@@ -39,7 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("simulate", &["model", "cluster", "guard", "collector", "policy", "migration"]),
     ("metrics", &["model", "migration", "policy", "store", "control"]),
     ("http", &["model", "migration", "store", "control", "metrics", "telemetry", "clock"]),
-    ("doctor", &["model", "cluster", "guard", "policy", "store", "config", "telemetry", "clock"]),
+    ("doctor", &["model", "cluster", "guard", "policy", "migration", "store", "config", "telemetry", "clock"]),
     ("lab", &["model", "cluster"]),
     ("demo", &["model", "cluster", "policy", "lab", "telemetry", "control"]),
     (
