@@ -10,7 +10,9 @@ mod archive;
 mod author;
 mod carry_out;
 mod check;
+mod config;
 mod daemon;
+mod doctor;
 mod drain;
 mod explain;
 mod fix;
@@ -28,6 +30,7 @@ mod replay;
 mod reshard;
 mod run;
 mod screen;
+mod shell;
 mod signals;
 mod simulate;
 mod state;
@@ -63,6 +66,8 @@ enum Command {
     Run(run::Args),
     /// Shows Ballast at work on a cluster of its own
     Demo(demo::Options),
+    /// Examines all that a daemon will need, and says what mends it
+    Doctor(doctor::Args),
     /// Looks at a cluster's health and changes nothing
     Check(check::Args),
     /// Looks at every key: is it on the owner of its slot alone, and as it was recorded?
@@ -98,6 +103,13 @@ enum Command {
     /// Works with policies
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Works with the configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Prints a script that completes commands in a shell
+    Completions(shell::Completions),
+    /// Writes a manual page for each command into a directory
+    Man(shell::Manual),
     /// Prints the version
     Version,
 }
@@ -132,6 +144,7 @@ async fn dispatch(command: Command, screen: &Screen) -> Outcome {
     match command {
         Command::Run(args) => run::run(args).await,
         Command::Demo(options) => Ok(Exit::of(demo::run(&options, screen.is_json()).await?)),
+        Command::Doctor(args) => doctor::run(args, screen).await,
         Command::Check(args) => check::run(args, screen).await,
         Command::Verify(args) => verify::run(args, screen).await,
         Command::Fix(args) => fix::run(args, screen).await,
@@ -149,6 +162,9 @@ async fn dispatch(command: Command, screen: &Screen) -> Outcome {
         Command::Cancel(args) => steer::cancel(args, screen).await,
         Command::Simulate(args) => simulate::run(args, screen).await,
         Command::Policy(command) => policy::run(command, screen).await,
+        Command::Config(command) => config::run(&command, screen),
+        Command::Completions(args) => shell::completions(&args, screen),
+        Command::Man(args) => shell::manual(&args, screen),
         Command::Version => version(screen),
     }
 }

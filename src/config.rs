@@ -6,7 +6,10 @@
 
 mod environment;
 mod file;
+mod for_whom;
 mod problem;
+mod rule;
+mod show;
 mod validate;
 
 use std::net::SocketAddr;
@@ -22,6 +25,7 @@ use crate::{collector, migration, policy};
 
 pub use file::{NodeRule, Scaling};
 pub use problem::{ConfigError, Problem};
+pub use show::{Origin, Setting};
 
 /// Everything that an operator can say, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,6 +106,8 @@ pub struct Loaded {
     pub config: Config,
     /// One line each.
     pub warnings: Vec<String>,
+    /// Every key, with its value and where that comes from.
+    pub settings: Vec<Setting>,
 }
 
 /// Reads the file at `path` with overrides from this process's environment.
@@ -132,7 +138,11 @@ pub fn read(
     let (file, overridden) = environment::overlay(table, &variables).map_err(ConfigError::Wrong)?;
     let directory = path.and_then(Path::parent).unwrap_or(Path::new(""));
     let base = validate::Base { directory, variables: &variables };
-    validate::check(file, path, &base).map_err(|findings| ConfigError::Wrong(source.locate(findings, &overridden)))
+    let shown = show::every_key(&file, &source, &overridden);
+    let (config, warnings) = validate::check(file, path, &base)
+        .map_err(|findings| ConfigError::Wrong(source.locate(findings, &overridden)))?;
+    let settings = show::with_effective(shown, &config);
+    Ok(Loaded { config, warnings, settings })
 }
 
 #[cfg(test)]

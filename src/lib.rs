@@ -8,7 +8,7 @@
 //! Every arrow is an owned, printable, serialisable value. Deciding is pure and synchronous; acting is a thin shell.
 //! Imports point one way: [`model`] ← [`cluster`] and pure siblings ([`guard`], [`migration`]'s state machines) ←
 //! edges ([`cluster::live`], [`policy`], [`store`]) ← shells ([`collector`], [`examine`], [`migration`]) ← [`control`] ← faces
-//! ([`http`], [`metrics`], [`cli`], [`demo`]). `ARCHITECTURE.md` tells the whole story.
+//! ([`http`], [`metrics`], [`doctor`], [`cli`], [`demo`]). `ARCHITECTURE.md` tells the whole story.
 
 pub mod cli;
 pub mod clock;
@@ -17,6 +17,7 @@ pub mod collector;
 pub mod config;
 pub mod control;
 pub mod demo;
+pub mod doctor;
 pub mod examine;
 pub mod explain;
 pub mod guard;

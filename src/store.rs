@@ -194,6 +194,31 @@ fn integer(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
+/// Who holds the state in `directory`: the id of that process, or `unknown`; `None` while nobody does. Nothing is made or
+/// written there. The lock is tried for an instant, in which another process that opens the state would be refused.
+///
+/// # Errors
+/// What the system said when the lock may not be looked at.
+pub fn holder(directory: &Path) -> std::io::Result<Option<String>> {
+    let mut file = match File::open(directory.join(LOCK)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(named_in(&mut file))),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Whose id is in the lock.
+fn named_in(lock: &mut File) -> String {
+    let mut holder = String::new();
+    let known = lock.read_to_string(&mut holder).is_ok() && !holder.is_empty();
+    if known { holder } else { "unknown".to_owned() }
+}
+
 /// Takes the directory for this process. The system lets go of it when the process ends, however it ends.
 fn lock(directory: &Path) -> Result<File, StoreError> {
     let path = directory.join(LOCK);
@@ -207,10 +232,7 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
             Ok(file)
         }
         Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let known = file.read_to_string(&mut holder).is_ok() && !holder.is_empty();
-            let holder = if known { holder } else { "unknown".to_owned() };
-            Err(StoreError::InUse { path: directory.to_owned(), holder })
+            Err(StoreError::InUse { path: directory.to_owned(), holder: named_in(&mut file) })
         }
         Err(TryLockError::Error(cause)) => Err(unusable(cause)),
     }
@@ -240,7 +262,9 @@ mod tests {
         let error = Store::open(directory.path()).expect_err("is in use");
         assert!(matches!(&error, StoreError::InUse { holder, .. } if *holder == std::process::id().to_string()));
         assert!(error.to_string().contains("stop it, or set another `state_dir`"), "{error}");
+        assert_eq!(holder(directory.path()).expect("looks"), Some(std::process::id().to_string()));
         drop(first);
+        assert_eq!(holder(directory.path()).expect("looks"), None);
         Store::open(directory.path()).expect("is free again");
     }
 

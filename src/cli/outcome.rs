@@ -15,7 +15,7 @@ pub(super) enum Exit {
     Failed,
     /// The command line or the configuration is wrong, or the guard or the person said no.
     Refused,
-    /// `check`: the cluster is not healthy. `verify`: a key is not where or what it should be.
+    /// `check`: the cluster is not healthy. `doctor`: something failed. `verify`: a key is not where or what it should be.
     Unhealthy,
     /// Some of it was done; running it again goes on.
     Partly,

@@ -20,7 +20,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Outcome {
-    let config::Loaded { config, warnings } = config::load(&args.config)?;
+    let config::Loaded { config, warnings, .. } = config::load(&args.config)?;
     telemetry::start(config.log_format, &config.log_filter)?;
     for warning in warnings {
         tracing::warn!(config = %args.config.display(), "{warning}");

@@ -31,17 +31,40 @@ struct Document<'a, T> {
     body: &'a T,
 }
 
+/// How a word is meant to strike the eye.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tone {
+    Plain,
+    Quiet,
+    Warning,
+    Alarm,
+}
+
 /// Where a command writes and asks.
 #[derive(Debug, Clone)]
 pub(super) struct Screen {
     format: Format,
+    /// On standard error.
     colour: bool,
+    /// On standard output.
+    painted: bool,
 }
 
 impl Screen {
     pub(super) fn new(format: Format) -> Self {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { format, colour: !plain && io::stderr().is_terminal() }
+        Self { format, colour: !plain && io::stderr().is_terminal(), painted: !plain && io::stdout().is_terminal() }
+    }
+
+    /// A word for standard output; in colour on a terminal only.
+    pub(super) fn painted(&self, tone: Tone, word: &str) -> String {
+        let colour = match tone {
+            Tone::Plain => "",
+            Tone::Quiet => "\x1b[2m",
+            Tone::Warning => "\x1b[33m",
+            Tone::Alarm => "\x1b[1;31m",
+        };
+        if self.painted && !colour.is_empty() { format!("{colour}{word}\x1b[0m") } else { word.to_owned() }
     }
 
     pub(super) fn is_json(&self) -> bool {

@@ -62,11 +62,16 @@ impl Target {
 
 /// Reads a configuration, and tells what is not wise about it.
 pub(super) fn load(path: &Path, screen: &Screen) -> anyhow::Result<Config> {
-    let Loaded { config, warnings } = config::load(path)?;
-    for warning in warnings {
+    Ok(load_whole(path, screen)?.config)
+}
+
+/// The same with every setting and who made it.
+pub(super) fn load_whole(path: &Path, screen: &Screen) -> anyhow::Result<Loaded> {
+    let loaded = config::load(path)?;
+    for warning in &loaded.warnings {
         screen.note(&format!("warning: {}: {warning}", path.display()));
     }
-    Ok(config)
+    Ok(loaded)
 }
 
 /// What holds without a file: defaults and the environment.

@@ -96,18 +96,26 @@ impl Capabilities {
     /// What a person can do to have load counted per slot; `None` when it is.
     #[must_use]
     pub fn slot_stats_advice(&self) -> Option<String> {
+        match (self.slot_stats, self.slot_stats_command()) {
+            (SlotStatsState::On, _) => None,
+            (_, Some(command)) if self.atomic == Some(AtomicProtocol::RedisMigrationImport) => Some(format!(
+                "{command} turns it on; yes in the server's configuration counts memory too, from its next start on"
+            )),
+            (_, Some(command)) => Some(format!("{command} turns it on")),
+            (_, None) => Some(format!("{} cannot; Valkey from 8.0 and Redis from 8.2 on can", self.server)),
+        }
+    }
+
+    /// The command that has load counted per slot; `None` where it is counted, or cannot be.
+    #[must_use]
+    pub fn slot_stats_command(&self) -> Option<&'static str> {
         match self.slot_stats {
-            SlotStatsState::On => None,
+            SlotStatsState::On | SlotStatsState::Absent => None,
             // Redis 8.4 and later take "yes" at start only, for it includes counting memory.
-            SlotStatsState::Off if self.atomic == Some(AtomicProtocol::RedisMigrationImport) => Some(
-                "CONFIG SET cluster-slot-stats-enabled \"cpu net\" turns it on; yes in the server's configuration \
-                 counts memory too, from its next start on"
-                    .to_owned(),
-            ),
-            SlotStatsState::Off => Some("CONFIG SET cluster-slot-stats-enabled yes turns it on".to_owned()),
-            SlotStatsState::Absent => {
-                Some(format!("{} cannot; Valkey from 8.0 and Redis from 8.2 on can", self.server))
+            SlotStatsState::Off if self.atomic == Some(AtomicProtocol::RedisMigrationImport) => {
+                Some("CONFIG SET cluster-slot-stats-enabled \"cpu net\"")
             }
+            SlotStatsState::Off => Some("CONFIG SET cluster-slot-stats-enabled yes"),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Each question is a value; `cluster::ask` says its commands and gives it the replies. [`Together`] asks several
 //! of a kind at once. Which server version understands which question is `capability`'s knowledge.
 
+mod acl;
 mod info;
 mod jobs;
 mod nodes;
@@ -11,6 +12,7 @@ mod slots;
 use std::collections::BTreeMap;
 
 use super::{Command, Question, Reply, ReplyError};
+pub use acl::{DryRun, Rules, Ruling, UserRules};
 pub use info::{Info, ReplicaLink, ServerInfo};
 pub use jobs::{AtomicJobs, AtomicProtocol, JobOperation, JobRecord};
 pub use nodes::ClusterNodes;
@@ -49,6 +51,24 @@ impl Question for Ping {
 
     fn read(&self, replies: Vec<Reply>) -> Result<(), ReplyError> {
         single(replies)?.text().map(drop)
+    }
+}
+
+/// The time on the server's clock, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy)]
+pub struct Time;
+
+impl Question for Time {
+    type Answer = i64;
+
+    fn commands(&self) -> Vec<Command> {
+        vec![Command::new("TIME")]
+    }
+
+    fn read(&self, replies: Vec<Reply>) -> Result<i64, ReplyError> {
+        let mut parts = single(replies)?.list()?.into_iter();
+        let mut next = || parts.next().unwrap_or(Reply::Nil).int();
+        Ok(next()? * 1000 + next()? / 1000)
     }
 }
 

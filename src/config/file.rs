@@ -1,10 +1,14 @@
 //! `daemon.toml` as it is written: sections, keys and their defaults. What the values mean together, `validate` knows.
+//!
+//! What is read can be written back, key by key, for `ballast config show`: `show` reads that, and `for_whom` marks there
+//! what is not for everybody's eyes.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::for_whom;
 use crate::collector;
 use crate::guard::Limits;
 use crate::migration::{self, Pace, ProtocolChoice};
@@ -14,7 +18,7 @@ use crate::store::Retention;
 use crate::telemetry::LogFormat;
 
 /// The whole file.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Serialize, Default)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
     pub(super) mode: Mode,
@@ -51,7 +55,7 @@ impl Default for Scaling {
 }
 
 /// The modes that may be configured; the others come about while running.
-#[derive(Deserialize, Default, Clone, Copy)]
+#[derive(Deserialize, Serialize, Default, Clone, Copy)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Mode {
     #[default]
@@ -59,18 +63,23 @@ pub(super) enum Mode {
     Auto,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Cluster {
     pub(super) name: String,
+    #[serde(serialize_with = "for_whom::seeds")]
     pub(super) seeds: Vec<String>,
+    #[serde(serialize_with = "for_whom::user")]
     pub(super) user: Option<String>,
+    #[serde(serialize_with = "for_whom::secret")]
     pub(super) password: Option<String>,
+    #[serde(serialize_with = "for_whom::path")]
     pub(super) password_file: Option<PathBuf>,
     pub(super) password_env: Option<String>,
     pub(super) password_credential: Option<String>,
     #[serde(with = "units::duration")]
     pub(super) connect_timeout: Duration,
+    #[serde(serialize_with = "for_whom::tls")]
     pub(super) tls: Option<Tls>,
 }
 
@@ -90,16 +99,19 @@ impl Default for Cluster {
     }
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Serialize, Default)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Tls {
+    #[serde(serialize_with = "for_whom::path")]
     pub(super) ca_file: Option<PathBuf>,
+    #[serde(serialize_with = "for_whom::path")]
     pub(super) cert_file: Option<PathBuf>,
+    #[serde(serialize_with = "for_whom::path")]
     pub(super) key_file: Option<PathBuf>,
     pub(super) insecure: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Collect {
     #[serde(with = "units::duration")]
@@ -137,10 +149,11 @@ impl Default for Collect {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Policy {
     pub(super) name: Option<String>,
+    #[serde(serialize_with = "for_whom::path")]
     pub(super) file: Option<PathBuf>,
     pub(super) sha256: Option<String>,
     pub(super) on_failure: policy::OnFailure,
@@ -153,7 +166,9 @@ pub(super) struct Policy {
     pub(super) compile_time: Duration,
     #[serde(with = "units::size")]
     pub(super) compile_memory: u64,
+    #[serde(serialize_with = "for_whom::path")]
     pub(super) cache: Option<PathBuf>,
+    #[serde(serialize_with = "for_whom::parameters")]
     pub(super) parameters: toml::Table,
 }
 
@@ -177,17 +192,18 @@ impl Default for Policy {
 }
 
 /// A policy that is asked beside the one that decides: a `[[shadow]]` of the file.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Shadow {
     pub(super) name: String,
     pub(super) policy: Option<String>,
+    #[serde(serialize_with = "for_whom::path")]
     pub(super) file: Option<PathBuf>,
-    #[serde(default)]
+    #[serde(default, serialize_with = "for_whom::parameters")]
     pub(super) parameters: toml::Table,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Migration {
     pub(super) protocol: ProtocolChoice,
@@ -195,7 +211,7 @@ pub(super) struct Migration {
     pub(super) concurrency: usize,
     #[serde(with = "units::duration")]
     pub(super) max_block: Duration,
-    #[serde(deserialize_with = "some_size")]
+    #[serde(with = "some_size")]
     pub(super) max_bytes_per_second: Option<u64>,
     #[serde(with = "units::duration")]
     pub(super) migrate_timeout: Duration,
@@ -224,9 +240,10 @@ impl Default for Migration {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Http {
+    #[serde(serialize_with = "for_whom::host")]
     pub(super) listen: String,
 }
 
@@ -237,7 +254,7 @@ impl Default for Http {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Log {
     pub(super) format: LogFormat,
@@ -250,9 +267,10 @@ impl Default for Log {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct State {
+    #[serde(serialize_with = "for_whom::path")]
     pub(super) directory: Option<PathBuf>,
     #[serde(with = "units::duration")]
     pub(super) keep: Duration,
@@ -277,16 +295,16 @@ impl Default for State {
 #[serde(deny_unknown_fields)]
 pub struct NodeRule {
     /// `host:port`, a host, a node id or its first digits; `*` stands for any text.
-    #[serde(rename = "match")]
+    #[serde(rename = "match", serialize_with = "for_whom::host")]
     pub pattern: String,
     /// Failure domain.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub zone: Option<String>,
     /// Capacity relative to other nodes, above 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub weight: Option<f64>,
     /// Bytes of memory that the node may use, where it has no `maxmemory`.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_size")]
+    #[serde(default, with = "some_size")]
     pub memory: Option<u64>,
     /// Empty it.
     #[serde(default)]
@@ -305,6 +323,18 @@ impl NodeRule {
     }
 }
 
-fn some_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    units::size::deserialize(deserializer).map(Some)
+/// A size that may be left out.
+mod some_size {
+    use serde::{Deserializer, Serialize as _, Serializer};
+
+    use crate::model::units;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        units::size::deserialize(deserializer).map(Some)
+    }
+
+    #[expect(clippy::ref_option, reason = "serde hands out the field as it is")]
+    pub(super) fn serialize<S: Serializer>(bytes: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        bytes.map(units::size::format).serialize(serializer)
+    }
 }

@@ -70,11 +70,33 @@ impl<'a> Source<'a> {
 
     /// The text as a table that [`File`] is sure to accept.
     pub(super) fn table(&self) -> Result<toml::Table, Vec<Problem>> {
-        let wrong = |error: toml::de::Error| vec![self.problem(error.message().to_owned(), error.span())];
-        let table: toml::Table = self.text.parse().map_err(wrong)?;
+        let table = self.text.parse().map_err(|error: toml::de::Error| vec![self.refusal(&error)])?;
         // Read from the text rather than from the table: only this knows where an error stands.
-        File::deserialize(toml::Deserializer::parse(self.text).map_err(wrong)?).map_err(wrong)?;
-        Ok(table)
+        let problems = self.refusals();
+        if problems.is_empty() { Ok(table) } else { Err(problems) }
+    }
+
+    /// All that the reader refuses, in the order of the text. It stops at the first that it meets, so it is asked again as
+    /// if that line were not there.
+    fn refusals(&self) -> Vec<Problem> {
+        let mut text = self.text.to_owned();
+        let mut problems = Vec::new();
+        while let Err(error) = toml::Deserializer::parse(&text).and_then(File::deserialize) {
+            // Missed only because its line was taken out.
+            if problems.is_empty() || !error.message().starts_with("missing field") {
+                let start = error.span().map_or(0, |span| span.start);
+                problems.push((start, self.refusal(&error)));
+            }
+            let rest = error.span().and_then(|span| without_line(&text, span.start));
+            let Some(rest) = rest else { break };
+            text = rest;
+        }
+        problems.sort_by_key(|(start, _)| *start);
+        problems.into_iter().map(|(_, problem)| problem).collect()
+    }
+
+    fn refusal(&self, error: &toml::de::Error) -> Problem {
+        self.problem(error.message().to_owned(), error.span())
     }
 
     /// Findings with their places, in the order of the file: where it sets the key, or the variable that does.
@@ -122,6 +144,27 @@ impl<'a> Source<'a> {
         span
     }
 
+    /// The line on which the value of `key` stands, if the text sets it.
+    pub(super) fn line_of(&self, key: &str) -> Option<usize> {
+        let root = DeTable::parse(self.text).ok()?;
+        let mut value: Option<&DeValue<'_>> = None;
+        let mut start = 0;
+        let root = root.get_ref();
+        for word in key.split('.') {
+            let found = match value {
+                None => root.iter().find(|(name, _)| name.get_ref() == word).map(|(_, value)| value),
+                Some(DeValue::Table(table)) => {
+                    table.iter().find(|(name, _)| name.get_ref() == word).map(|(_, value)| value)
+                }
+                Some(DeValue::Array(list)) => list.get(word.parse::<usize>().ok()?),
+                Some(_) => None,
+            }?;
+            start = found.span().start;
+            value = Some(found.get_ref());
+        }
+        Some(self.text.get(..start)?.matches('\n').count() + 1)
+    }
+
     fn problem(&self, message: String, span: Option<Range<usize>>) -> Problem {
         let Some(span) = span else {
             return Problem { place: self.name.clone(), message, excerpt: String::new() };
@@ -136,6 +179,21 @@ impl<'a> Source<'a> {
         let excerpt = if secret || line.is_empty() { String::new() } else { excerpt(line, row, column, span.len()) };
         Problem { place, message, excerpt }
     }
+}
+
+/// `text` with blanks in the place of the line that `place` is in, so that everything else stays where it is; `None` when
+/// that is no line with a key of its own.
+fn without_line(text: &str, place: usize) -> Option<String> {
+    let (before, after) = text.split_at_checked(place)?;
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let end = place + after.find('\n').unwrap_or(after.len());
+    let line = text[start..end].trim_start();
+    if line.is_empty() || line.starts_with('[') {
+        return None;
+    }
+    let rest = format!("{}{}{}", &text[..start], " ".repeat(end - start), &text[end..]);
+    // A value of several lines.
+    rest.parse::<toml::Table>().is_ok().then_some(rest)
 }
 
 /// The line with a mark below `width` characters from `column`.

@@ -47,29 +47,37 @@ fn the_committed_file_says_the_defaults() {
     assert_eq!(Config { cluster, ..committed }, defaults);
 }
 
+/// Sections, lists of sections included; the empty one holds what stands above all sections.
+const SECTIONS: [&str; 12] = [
+    "",
+    "cluster",
+    "cluster.tls",
+    "collect",
+    "policy",
+    "limits",
+    "migration",
+    "http",
+    "log",
+    "state",
+    "node",
+    "shadow",
+];
+
+/// Every key that a section takes, by the reader's own word.
+fn keys_of(section: &str) -> Vec<String> {
+    let key = if section.is_empty() { "no-such-key = 1".into() } else { format!("[{section}]\nno-such-key = 1") };
+    let listed = ["node", "shadow"].contains(&section);
+    let key = if listed { format!("[[{section}]]\nno-such-key = 1") } else { key };
+    // The list of what is expected instead is the list of all keys.
+    let error = refuses(&key, &[], &["unknown field `no-such-key`, expected "]);
+    let expected = error.split(", expected ").nth(1).expect("a list").lines().next().expect("a line");
+    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
 #[test]
 fn the_committed_file_shows_every_key() {
-    for section in [
-        "",
-        "cluster",
-        "cluster.tls",
-        "collect",
-        "policy",
-        "limits",
-        "migration",
-        "http",
-        "log",
-        "state",
-        "node",
-        "shadow",
-    ] {
-        let key = if section.is_empty() { "no-such-key = 1".into() } else { format!("[{section}]\nno-such-key = 1") };
-        let listed = ["node", "shadow"].contains(&section);
-        let key = if listed { format!("[[{section}]]\nno-such-key = 1") } else { key };
-        // The list of what is expected instead is the list of all keys.
-        let error = refuses(&key, &[], &["unknown field `no-such-key`, expected "]);
-        let expected = error.split(", expected ").nth(1).expect("a list").lines().next().expect("a line");
-        for key in expected.split('`').skip(1).step_by(2) {
+    for section in SECTIONS {
+        for key in keys_of(section) {
             let shown = COMMITTED.lines().any(|line| {
                 let line = line.trim_start_matches(['#', ' ', '[']);
                 line.starts_with(&format!("{key} ="))
@@ -83,22 +91,101 @@ fn the_committed_file_shows_every_key() {
 }
 
 #[test]
-fn what_the_committed_file_shows_as_comments_is_accepted() {
+fn every_key_is_shown_with_its_value_and_who_said_so() {
+    let text = format!("{MINIMAL}[[node]]\nmatch = \"*\"\n[[shadow]]\nname = \"next\"\npolicy = \"slots\"\n");
+    let settings = read_with(&text, &[("BALLAST_LIMITS__MIN_GAIN", "0.5")]).expect("accepted").settings;
+    for section in SECTIONS {
+        let above = match section {
+            "" => String::new(),
+            "node" | "shadow" => format!("{section}.0."),
+            section => format!("{section}."),
+        };
+        for key in keys_of(section) {
+            let key = format!("{above}{key}");
+            let below = format!("{key}.");
+            let shown = settings.iter().any(|setting| setting.key == key || setting.key.starts_with(&below));
+            assert!(shown, "`{key}` is not shown");
+        }
+    }
+    let said = |key: &str| {
+        let setting = settings.iter().find(|setting| setting.key == key).expect(key);
+        format!("{} ({})", setting.text(), setting.origin)
+    };
+    assert_eq!(said("cluster.seeds"), "redis://127.0.0.1:7000 (line 2)");
+    assert_eq!(said("limits.min_gain"), "0.5 (BALLAST_LIMITS__MIN_GAIN)");
+    assert_eq!(said("collect.interval"), "10s (default)");
+    assert_eq!(said("policy.name"), "balance (default)");
+    assert_eq!(said("node.0.match"), "* (line 4)");
+    assert_eq!(said("shadow.0.policy"), "slots (line 7)");
+    assert_eq!(said("migration.max_bytes_per_second"), "(not set) (default)");
+}
+
+#[test]
+fn what_is_shown_holds_no_password_and_redacted_nothing_of_the_place() {
+    let text = "[cluster]\nseeds = [\"rediss://ann:hunter2@cache-1.eu:7000\", \"rediss://10.0.0.2\"]\nuser = \"ann\"\n\
+                password = \"hunter2\"\n[cluster.tls]\nca_file = \"/home/ann/ca.pem\"\n[policy]\nfile = \"p.wasm\"\n\
+                cache = \"/srv/ann\"\n[policy.parameters]\navoid = [\"10.0.0.2:6379\"]\nresources = [\"cpu\"]\n[http]\n\
+                listen = \"10.0.0.1:9899\"\n[[node]]\nmatch = \"cache\"\n[state]\ndirectory = \"/srv/ann/state\"\n";
+    let settings = read_with(text, &[]).expect("accepted").settings;
+    let shown = |settings: &[Setting]| {
+        let json = serde_json::to_string(settings).expect("JSON");
+        settings.iter().map(|setting| format!("{} = {}\n", setting.key, setting.text())).collect::<String>() + &json
+    };
+    assert!(!shown(&settings).contains("hunter2") && shown(&settings).contains("cluster.password = ***"));
+    assert!(shown(&settings).contains("rediss://ann@cache-1.eu:7000") && shown(&settings).contains("/srv/ann/state"));
+    let redacted: Vec<Setting> = settings.into_iter().map(Setting::redacted).collect();
+    let redacted = shown(&redacted);
+    for word in ["hunter2", "ann", "cache-1", "= cache", "10.0.0", "/srv", "/home", "p.wasm"] {
+        assert!(!redacted.contains(word), "'{word}' in {redacted}");
+    }
+    for line in [
+        "cluster.seeds = rediss://<user>@<host>:7000, rediss://<host>:6379\n",
+        "policy.parameters.avoid = <host>:6379\n",
+        "policy.parameters.resources = cpu\n",
+        "http.listen = <host>:9899\n",
+        "state.directory = <path>\n",
+        "node.0.match = <host>",
+        "cluster.tls.insecure = false\n",
+    ] {
+        assert!(redacted.contains(line), "'{line}' is missing in {redacted}");
+    }
+}
+
+const PASSWORDS: [&str; 4] = ["password =", "password_file =", "password_env =", "password_credential ="];
+
+/// The committed file with its comments uncommented, of the passwords the one that begins with `keep`.
+fn uncommented(keep: &str) -> Loaded {
     // A comment without a space after its mark is an example to uncomment.
     let example = |line: &&str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
-    let passwords = ["password =", "password_file =", "password_env =", "password_credential ="];
-    for keep in passwords {
-        let text: Vec<&str> = COMMITTED
-            .lines()
-            .map(|line| if example(&line) { &line[1..] } else { line })
-            .filter(|line| line.starts_with(keep) || !passwords.iter().any(|other| line.starts_with(other)))
-            // A policy has a name or a file.
-            .filter(|line| !line.starts_with("name = \"balance\""))
-            .collect();
-        let variables = [("REDIS_PASSWORD", "secret"), ("CREDENTIALS_DIRECTORY", "/run/credentials/ballast.service")];
-        let loaded = read_with(&text.join("\n"), &variables).unwrap_or_else(|error| panic!("{keep} {error}"));
+    let text: Vec<&str> = COMMITTED
+        .lines()
+        .map(|line| if example(&line) { &line[1..] } else { line })
+        .filter(|line| line.starts_with(keep) || !PASSWORDS.iter().any(|other| line.starts_with(other)))
+        // A policy has a name or a file.
+        .filter(|line| !line.starts_with("name = \"balance\""))
+        .collect();
+    let variables = [("REDIS_PASSWORD", "secret"), ("CREDENTIALS_DIRECTORY", "/run/credentials/ballast.service")];
+    read_with(&text.join("\n"), &variables).unwrap_or_else(|error| panic!("{keep} {error}"))
+}
+
+#[test]
+fn what_the_committed_file_shows_as_comments_is_accepted() {
+    for keep in PASSWORDS {
+        let loaded = uncommented(keep);
         assert_ne!(loaded.config.cluster.access.password, Password::Absent);
         assert!(!loaded.config.nodes.is_empty());
+    }
+}
+
+#[test]
+fn whatever_key_the_committed_file_shows_a_path_or_a_host_for_is_redacted() {
+    for keep in PASSWORDS {
+        for setting in uncommented(keep).settings {
+            let redacted = setting.redacted();
+            let text = redacted.text();
+            assert!(!text.contains(['/', '*']) || text == "***" || text.contains("://"), "{} = {text}", redacted.key);
+            assert!(!text.contains("10.0") && (text != "ballast"), "{} = {text}", redacted.key);
+        }
     }
 }
 
@@ -110,6 +197,18 @@ fn an_unknown_key_is_named_with_its_place_and_what_is_accepted() {
         &["/etc/ballast/daemon.toml:4:1", "unknown field `min_gian`", "`min_gain`", "4 | min_gian = 0.1", "^^^^^^^^"],
     );
     assert_eq!(error.matches("daemon.toml").count(), 1, "{error}");
+}
+
+#[test]
+fn all_that_cannot_be_read_is_named_at_once() {
+    let text = "[cluster]\nseeds = [\"h:1\"]\n[limits]\nmin_gian = 0.1\n[collect]\ninterval = 5\n[policy]\nmemry = \"1GiB\"\n\
+                [[shadow]]\nname = 7\n";
+    let error = refuses(text, &[], &["toml:4:1: unknown field `min_gian`", "toml:6:12: ", "toml:8:1: ", "toml:10:8: "]);
+    assert_eq!(error.matches("daemon.toml").count(), 4, "{error}");
+    assert!(error.find("min_gian") < error.find("memry"), "in the order of the text: {error}");
+    let list = "[limits]\nmin_gian = [\n1,\n]\n[migration]\nconcurrency = \"x\"\n";
+    let error = refuses(list, &[], &["toml:2:1: unknown field `min_gian`"]);
+    assert_eq!(error.matches("daemon.toml").count(), 1, "of several lines: {error}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::file::{self, File, NodeRule};
 use super::problem::Finding;
-use super::{Cluster, Config, Loaded, Policy, Shadow};
+use super::{Cluster, Config, Policy, Shadow};
 use crate::cluster::live::{Access, Password, Secret, Tls, Url};
 use crate::guard::Limits;
 use crate::model::{Address, Mode};
@@ -69,8 +69,8 @@ impl Notes {
     }
 }
 
-/// The configuration that a file makes, or everything that is wrong with it.
-pub(super) fn check(file: File, path: Option<&Path>, base: &Base<'_>) -> Result<Loaded, Vec<Finding>> {
+/// The configuration that a file makes, with what is allowed but not wise, or everything that is wrong with it.
+pub(super) fn check(file: File, path: Option<&Path>, base: &Base<'_>) -> Result<(Config, Vec<String>), Vec<Finding>> {
     let mut found = Notes::default();
     let notes = &mut found;
     limits(&file.limits, &file.collect, notes);
@@ -111,7 +111,7 @@ pub(super) fn check(file: File, path: Option<&Path>, base: &Base<'_>) -> Result<
         },
         nodes: file.node,
     };
-    Ok(Loaded { config, warnings: found.warnings })
+    Ok((config, found.warnings))
 }
 
 const fn seconds(seconds: u64) -> Duration {
@@ -263,7 +263,7 @@ fn shadows(sections: Vec<file::Shadow>, base: &Base<'_>, notes: &mut Notes) -> V
 }
 
 /// Parameters as policies get them. JSON has no dates: they become text.
-fn json(value: toml::Value) -> serde_json::Value {
+pub(super) fn json(value: toml::Value) -> serde_json::Value {
     match value {
         toml::Value::String(text) => text.into(),
         toml::Value::Integer(number) => number.into(),

@@ -206,7 +206,7 @@ async fn used(cluster: &LocalCluster) -> BTreeSet<String> {
 }
 
 /// The three lines of a section of the document.
-fn documented(section: &str) -> [String; 3] {
+pub(crate) fn documented(section: &str) -> [String; 3] {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/access.md");
     let text = std::fs::read_to_string(path).expect("the document");
     let part = text.split(&format!("### {section}\n")).nth(1).expect("the section");

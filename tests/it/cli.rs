@@ -34,7 +34,7 @@ impl Ballast {
         Self { home: tempfile::tempdir().expect("temporary directory") }
     }
 
-    fn command(&self, words: &[&str]) -> tokio::process::Command {
+    pub(crate) fn command(&self, words: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_ballast"));
         command.args(words).env("XDG_STATE_HOME", self.home.path()).env_remove("BALLAST_CONFIG");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);

@@ -42,6 +42,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("simulate", &["model", "cluster", "guard", "collector", "policy", "migration"]),
     ("metrics", &["model", "migration", "policy", "store", "control"]),
     ("http", &["model", "migration", "store", "explain", "control", "metrics", "telemetry", "clock"]),
+    ("doctor", &["model", "cluster", "guard", "policy", "migration", "store", "config", "telemetry", "clock"]),
     ("lab", &["model", "cluster"]),
     ("demo", &["model", "cluster", "policy", "lab", "telemetry", "control"]),
     (
@@ -62,6 +63,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "clock",
             "control",
             "demo",
+            "doctor",
             "verify",
             "simulate",
         ],
@@ -76,6 +78,8 @@ const GUESTS: &[(&str, &[&str])] = &[
     ("axum", &["src/http.rs", "src/http/"]),
     ("prometheus", &["src/metrics.rs", "src/metrics/"]),
     ("rusqlite", &["src/store.rs", "src/store/"]),
+    ("clap_complete", &["src/cli/shell.rs"]),
+    ("clap_mangen", &["src/cli/shell.rs"]),
     ("clap", &["src/cli.rs", "src/cli/", "src/demo.rs", "src/demo/", "src/main.rs"]),
 ];
 

@@ -135,7 +135,7 @@ impl Control {
 
     /// Takes a configuration into use, but for what only a start can change.
     async fn use_config(&mut self, read: Result<Loaded, ConfigError>) -> Answer {
-        let Loaded { config: new, warnings } = match read {
+        let Loaded { config: new, warnings, .. } = match read {
             Ok(loaded) => loaded,
             Err(refusal) => {
                 let why = chain(&refusal);
