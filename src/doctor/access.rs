@@ -31,6 +31,8 @@ enum Harm {
     Replicates,
     /// `ballast verify` would fail.
     Verifies,
+    /// `ballast drain --forget` would empty a node, and it would stay.
+    Retires,
 }
 
 /// What is to be said about `user`, ours.
@@ -84,7 +86,7 @@ fn judge(node: &Node, server: Server, user: &str) -> Judged {
     let mut judged = Judged { allowed: Vec::new(), lacks: Vec::new() };
     let no_keys = keys_denied(&node.rights);
     let mut lacking: BTreeMap<Harm, Vec<&'static str>> = BTreeMap::new();
-    let ours = rights(server, For::Moves).chain(rights(server, For::Verifies));
+    let ours = [For::Moves, For::Verifies, For::Retires].into_iter().flat_map(|purpose| rights(server, purpose));
     for right in ours.filter(|right| !node.can.as_ref().is_some_and(|can| right.is_idle(can))) {
         let name = right.name_on(server);
         if right.without.is_none() && right.purpose == For::Moves && is_absent(&node.rights, right) {
@@ -120,6 +122,7 @@ fn harm(right: &Right, server: Server) -> Harm {
     let many_databases = server.kind == ServerKind::Valkey && server.version >= Version(9, 0, 0);
     match (right.purpose, right.name, right.without) {
         (For::Verifies, ..) => Harm::Verifies,
+        (For::Retires, ..) => Harm::Retires,
         (_, "config|get", _) if !many_databases => Harm::Less("settings of the servers are taken to be the defaults"),
         (_, _, Some(less)) => Harm::Less(less),
         _ => Harm::Moves,
@@ -185,6 +188,11 @@ impl Lack {
                 format!(
                     "user {user}, as whom servers log in to each other, lacks {missing} on {at}: atomic migrations fail (valkey#2783)"
                 ),
+                fix,
+            ),
+            Harm::Retires => Line::skip(
+                Topic::Access,
+                format!("`ballast drain --forget` could not take nodes out: user {user} lacks {missing} on {at}"),
                 fix,
             ),
             Harm::Verifies => Line::skip(

@@ -10,6 +10,8 @@ pub(super) enum For {
     Moves,
     /// `verify`, besides.
     Verifies,
+    /// `drain --forget`, besides.
+    Retires,
     /// Servers among themselves.
     Replicates,
 }
@@ -68,6 +70,10 @@ impl Right {
 
     const fn verifies(self) -> Self {
         Self { purpose: For::Verifies, ..self }
+    }
+
+    const fn retires(self) -> Self {
+        Self { purpose: For::Retires, ..self }
     }
 
     const fn replicates(self) -> Self {
@@ -150,6 +156,9 @@ pub(super) const RIGHTS: &[Right] = &[
     Right::to("xinfo|consumers", "XINFO CONSUMERS x g").verifies(),
     Right::to("xpending", "XPENDING x g").verifies(),
     Right::to("dump", "DUMP x").verifies(),
+    Right::to("cluster|replicate", "CLUSTER REPLICATE x").retires(),
+    Right::to("cluster|forget", "CLUSTER FORGET x").retires(),
+    Right::to("cluster|reset", "CLUSTER RESET SOFT").retires(),
     // The source of an atomic migration on Valkey writes all that it sends in the name of the servers' own user.
     Right::to("cluster|syncslots", "CLUSTER SYNCSLOTS ESTABLISH SOURCE x").on(None, ATOMIC_VALKEY).replicates(),
     Right::to("select", "SELECT 0").on(None, ATOMIC_VALKEY).replicates(),
@@ -196,6 +205,8 @@ mod tests {
             assert_eq!(line(), format!("ACL SETUSER ballast on >PASSWORD ~* {}", granted(For::Moves)), "{section}");
             assert_eq!(line(), format!("ACL SETUSER ballast {}", granted(For::Verifies)), "{section}");
             assert!(line().ends_with(&granted(For::Replicates)), "{section}");
+            let retires = format!("\nACL SETUSER ballast {}\n", granted(For::Retires));
+            assert!(DOCUMENT.contains(&retires), "{retires}");
         }
     }
 
