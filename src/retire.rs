@@ -9,7 +9,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use crate::model::{Address, NodeId, NodeIndex, OpenDirection, OpenSlot, Snapshot, Tag};
+use crate::model::{Address, NodeId, NodeIndex, OpenDirection, OpenSlot, Problem, Snapshot, Tag};
 
 pub use leave::{LeaveError, leave, rehome};
 
@@ -55,7 +55,10 @@ pub fn next(node: &NodeId, snapshot: &Snapshot) -> Next {
             return Next::Wait(format!("it owns {slots} slots"));
         }
     }
-    if let Some(problem) = snapshot.blockers().next() {
+    // That some have forgotten it already is no reason for the others to wait: it is what an interruption leaves.
+    let forgotten =
+        |problem: &&Problem| matches!(problem, Problem::UnknownNode { node: unknown, .. } if unknown == node);
+    if let Some(problem) = snapshot.blockers().find(|problem| !forgotten(problem)) {
         return Next::Wait(problem.to_string());
     }
     if snapshot.open_slots.iter().any(|open| open.node == *node || peer(open) == node) {

@@ -286,6 +286,8 @@ fn limits(limits: &Limits, collect: &file::Collect, notes: &mut Notes) {
         ("limits.max_moves_per_cycle", u64::from(limits.max_moves_per_cycle)),
         ("limits.max_moves_per_node", u64::from(limits.max_moves_per_node)),
         ("limits.max_moves_per_hour", u64::from(limits.max_moves_per_hour)),
+        ("limits.max_moves_per_day", u64::from(limits.max_moves_per_day)),
+        ("limits.max_bytes_per_day", limits.max_bytes_per_day),
         ("limits.max_bytes_per_cycle", limits.max_bytes_per_cycle),
         ("limits.max_bytes_per_node", limits.max_bytes_per_node),
         ("limits.max_bytes_per_hour", limits.max_bytes_per_hour),

@@ -22,7 +22,7 @@ use crate::cluster::Cluster;
 use crate::cluster::live::LiveCluster;
 use crate::collector::Collector;
 use crate::config::Config;
-use crate::guard::{HOUR_MS, Past};
+use crate::guard::{DAY_MS, Past};
 use crate::http::{self, Faces};
 use crate::metrics::Metrics;
 use crate::model::Mode;
@@ -129,9 +129,9 @@ async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>, RunE
 fn crew(config: &Config, store: &Store) -> Result<Crew, RunError> {
     let live = LiveCluster::new(config.cluster.access.clone()).with_connect_timeout(config.cluster.connect_timeout);
     let cluster: Arc<dyn Cluster> = Arc::new(live);
-    // As far back as anything in the guard looks: an hour of budgets, or a longer cool-down.
+    // As far back as anything in the guard looks: a day of budgets, or a longer cool-down.
     let cool_down_ms = u64::try_from(config.limits.slot_cool_down.as_millis()).unwrap_or(u64::MAX);
-    let since_ms = now_ms().saturating_sub(HOUR_MS.max(cool_down_ms));
+    let since_ms = now_ms().saturating_sub(DAY_MS.max(cool_down_ms));
     let past = match store.cycles_that_moved_since(since_ms) {
         Ok(reports) => Past::of(&reports),
         Err(error) => {

@@ -9,14 +9,14 @@ use crate::cluster::capability::{Server, ServerKind, Version};
 use crate::cluster::question::Ruling;
 use crate::model::Address;
 
-/// Which rights are missing somewhere, and how much that matters.
+/// Which rights are missing somewhere, and how much that matters. In this order, the worst comes first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Lack {
+    harm: Harm,
     user: String,
     rights: Vec<&'static str>,
     /// Keys are out of reach, whatever the commands.
     keys: bool,
-    harm: Harm,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,4 +1,4 @@
-//! Checks of sums: how much may move in a cycle, at a node and in an hour.
+//! Checks of sums: how much may move in a cycle, at a node, in an hour and in a day.
 
 use super::tally::{Candidate, Tally};
 use super::{Finding, Scene};
@@ -35,13 +35,21 @@ fn byte_caps(candidate: &Candidate<'_>, scene: &Scene<'_>, tally: &Tally) -> Opt
         .map(|node| Finding::NodeBytes { node })
 }
 
-/// Moves and bytes in the past hour.
+/// Moves and bytes in the past hour, and in the past day.
 fn churn(candidate: &Candidate<'_>, scene: &Scene<'_>, tally: &Tally) -> Option<Finding> {
-    let moves = scene.ledger.moves_past_hour.saturating_add(u64::from(tally.total_moves));
-    if moves >= u64::from(scene.limits.max_moves_per_hour) {
+    let (limits, ledger) = (scene.limits, scene.ledger);
+    let planned = u64::from(tally.total_moves);
+    let bytes = tally.total_bytes.saturating_add(candidate.bytes.unwrap_or(0));
+    let moves_spent = |before: u64, most: u32| before.saturating_add(planned) >= u64::from(most);
+    let bytes_spent = |before: u64, most: u64| before.saturating_add(bytes) > most;
+    if moves_spent(ledger.moves_past_hour, limits.max_moves_per_hour) {
         return Some(Finding::HourMoves);
     }
-    let before = scene.ledger.bytes_past_hour.saturating_add(tally.total_bytes);
-    let bytes = before.saturating_add(candidate.bytes.unwrap_or(0));
-    (bytes > scene.limits.max_bytes_per_hour).then_some(Finding::HourBytes)
+    if moves_spent(ledger.moves_past_day, limits.max_moves_per_day) {
+        return Some(Finding::DayMoves);
+    }
+    if bytes_spent(ledger.bytes_past_hour, limits.max_bytes_per_hour) {
+        return Some(Finding::HourBytes);
+    }
+    bytes_spent(ledger.bytes_past_day, limits.max_bytes_per_day).then_some(Finding::DayBytes)
 }

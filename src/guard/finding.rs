@@ -26,6 +26,8 @@ pub(super) enum Finding {
     NodeBytes { node: NodeIndex },
     HourMoves,
     HourBytes,
+    DayMoves,
+    DayBytes,
     SmallGain,
 }
 
@@ -41,7 +43,7 @@ impl Finding {
             Self::NoRoom { .. } | Self::UnknownRoom { .. } | Self::UnknownSize { .. } => RefusalCheck::Room,
             Self::CycleMoves | Self::NodeMoves { .. } => RefusalCheck::MoveCap,
             Self::CycleBytes | Self::NodeBytes { .. } => RefusalCheck::ByteCap,
-            Self::HourMoves | Self::HourBytes => RefusalCheck::Churn,
+            Self::HourMoves | Self::HourBytes | Self::DayMoves | Self::DayBytes => RefusalCheck::Churn,
             Self::SmallGain => RefusalCheck::MinimumGain,
         }
     }
@@ -112,6 +114,13 @@ impl Finding {
                 "more than {} would leave or enter {} in this cycle (limits.max_bytes_per_node)",
                 units::size::format(limits.max_bytes_per_node),
                 name(node)
+            ),
+            Self::DayMoves => {
+                format!("{} slots in one day are enough (limits.max_moves_per_day)", limits.max_moves_per_day)
+            }
+            Self::DayBytes => format!(
+                "{} in one day are enough (limits.max_bytes_per_day)",
+                units::size::format(limits.max_bytes_per_day)
             ),
             Self::HourMoves => {
                 format!("{} slots in one hour are enough (limits.max_moves_per_hour)", limits.max_moves_per_hour)

@@ -15,6 +15,12 @@ pub struct Ledger {
     pub moves_past_hour: u64,
     /// Bytes moved in the past hour.
     pub bytes_past_hour: u64,
+    /// Slots moved in the past day.
+    #[serde(default)]
+    pub moves_past_day: u64,
+    /// Bytes moved in the past day.
+    #[serde(default)]
+    pub bytes_past_day: u64,
     /// Slots that our journal has begun and not finished: an open slot or an atomic job elsewhere is foreign.
     pub our_open_slots: SlotSet,
     /// The nodes that belong to this cluster as we know it, replicas included. Absent: we were never told, and any will do.

@@ -99,6 +99,14 @@ limits! {
     #[serde(with = "units::size")]
     pub max_bytes_per_hour: u64 = 256 << 30,
 
+    /// Slots that may move in a day. 65536, all of them four times: a policy that wants more is wrong about something that lasts
+    /// longer than an hour.
+    pub max_moves_per_day: u32 = 65536,
+
+    /// Bytes that may move in a day. 2 TiB, an eighth of a full hour's rate, kept up for a day.
+    #[serde(with = "units::size")]
+    pub max_bytes_per_day: u64 = 2 << 40,
+
     /// A plan must lower the imbalance (largest utilisation ÷ mean) of a resource, or of slot counts, by at least this.
     /// 0.01: below one percent a move costs more than it brings. 0 turns the check off. Moves that drain a node need no
     /// gain.
@@ -124,6 +132,8 @@ impl Limits {
             pair_cool_down: Duration::ZERO,
             max_moves_per_hour: u32::MAX,
             max_bytes_per_hour: u64::MAX,
+            max_moves_per_day: u32::MAX,
+            max_bytes_per_day: u64::MAX,
             min_gain: 0.0,
             ..self
         }

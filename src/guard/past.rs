@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::Ledger;
 use crate::model::{CycleReport, MigrationReport, NodeId, SlotId, SlotSet, Snapshot};
 
-/// The guard's budgets are per hour.
-pub(crate) const HOUR_MS: u64 = 3_600_000;
+/// The guard's budgets are per hour and per day.
+const HOUR_MS: u64 = 3_600_000;
+pub(crate) const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// What was moved lately.
 #[derive(Debug, Default)]
 pub(crate) struct Past {
     last_moved_ms: BTreeMap<SlotId, u64>,
     pair_failed_ms: BTreeMap<(NodeId, NodeId), u64>,
-    /// Time, slots and bytes of each migration of the past hour, oldest first.
-    hour: VecDeque<(u64, u64, u64)>,
+    /// Time, slots and bytes of each migration of the past day, oldest first.
+    day: VecDeque<(u64, u64, u64)>,
 }
 
 impl Past {
@@ -42,18 +43,25 @@ impl Past {
             return;
         }
         self.last_moved_ms.extend(slots.iter().map(|slot| (slot, at_ms)));
-        self.hour.push_back((at_ms, slots.len() as u64, bytes));
+        self.day.push_back((at_ms, slots.len() as u64, bytes));
     }
 
     /// What the guard should know at `now_ms`.
     pub(crate) fn ledger(&mut self, now_ms: u64, ours: SlotSet, known_nodes: Option<BTreeSet<NodeId>>) -> Ledger {
-        while self.hour.front().is_some_and(|(at_ms, ..)| at_ms + HOUR_MS <= now_ms) {
-            self.hour.pop_front();
+        while self.day.front().is_some_and(|(at_ms, ..)| at_ms + DAY_MS <= now_ms) {
+            self.day.pop_front();
         }
+        let sums = |since_ms: u64| {
+            let moved = self.day.iter().rev().take_while(move |(at_ms, ..)| at_ms + since_ms > now_ms);
+            moved.fold((0, 0), |(slots, bytes), moved| (slots + moved.1, bytes + moved.2))
+        };
+        let ((moves_past_hour, bytes_past_hour), (moves_past_day, bytes_past_day)) = (sums(HOUR_MS), sums(DAY_MS));
         Ledger {
             last_moved_ms: self.last_moved_ms.clone(),
-            moves_past_hour: self.hour.iter().map(|(_, slots, _)| slots).sum(),
-            bytes_past_hour: self.hour.iter().map(|(.., bytes)| bytes).sum(),
+            moves_past_hour,
+            bytes_past_hour,
+            moves_past_day,
+            bytes_past_day,
             our_open_slots: ours,
             known_nodes,
             pair_failed_ms: self.pair_failed_ms.clone(),
@@ -102,6 +110,9 @@ mod tests {
         assert_eq!((moved(1), moved(10), moved(12)), (Some(1_000), Some(HOUR_MS / 2 + 1_000), None));
         let ledger = past.ledger(HOUR_MS + 1_000, SlotSet::default(), None);
         assert_eq!((ledger.moves_past_hour, ledger.bytes_past_hour), (2, 20), "the first one is an hour ago");
+        assert_eq!((ledger.moves_past_day, ledger.bytes_past_day), (12, 120));
+        let ledger = past.ledger(DAY_MS + 1_000, SlotSet::default(), None);
+        assert_eq!((ledger.moves_past_hour, ledger.moves_past_day, ledger.bytes_past_day), (0, 2, 20), "and a day");
     }
 
     #[test]

@@ -289,6 +289,17 @@ fn refuses_more_than_an_hour_may_move() {
 }
 
 #[test]
+fn refuses_more_than_a_day_may_move() {
+    let mut case = Case::new();
+    case.ledger.moves_past_day = 65535;
+    case.refuses(&[(0, 1), (1, 2)], RefusalCheck::Churn, &[1], "limits.max_moves_per_day");
+    let mut case = Case::new();
+    case.ledger.bytes_past_day = case.limits.max_bytes_per_day;
+    case.set_bytes(1.0);
+    case.refuses(&[(0, 1)], RefusalCheck::Churn, &[0], "limits.max_bytes_per_day");
+}
+
+#[test]
 fn refuses_a_plan_that_gains_too_little_but_not_a_drain() {
     let mut case = Case::new();
     case.limits.min_gain = 0.01;

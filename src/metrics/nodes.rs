@@ -208,10 +208,11 @@ fn figures(cluster: &Families<'_>) -> Vec<Figure> {
         plain("ballast_node_drain_slots_remaining", "Slots left on a primary that drains; absent for others.", |row| {
             row.tags.contains(&Tag::Draining).then_some(row.slots as f64)
         }),
-        plain("ballast_node_safe_to_terminate", "1 for a primary that was drained and is empty, else 0.", |row| {
-            let safe = row.tags.contains(&Tag::Draining) && row.slots == 0;
-            Some(f64::from(u8::from(safe)))
-        }),
+        plain(
+            "ballast_node_safe_to_terminate",
+            "1 for a primary that drains and is empty, 0 for one that drains and is not; absent for others.",
+            |row| row.tags.contains(&Tag::Draining).then_some(f64::from(u8::from(row.slots == 0))),
+        ),
         with(&load, "cpu", |row| row.cpu),
         with(&load, "memory", |row| Some(row.memory_used? / row.memory_max.filter(|max| *max > 0.0)?)),
         with(&network, "in", |row| row.net_in),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::collector::synthetic::synthetic;
-use crate::model::{OpenDirection, OpenSlot, Owners, Problem, Replica};
+use crate::model::{OpenDirection, OpenSlot, Owners, Replica};
 
 /// Four primaries, the last one empty and draining, with two replicas; the first has a replica.
 fn emptied() -> Snapshot {
@@ -37,6 +37,19 @@ fn replicas_go_where_the_fewest_are_and_then_the_node_is_forgotten_by_all_others
 
     snapshot.primaries.pop();
     assert_eq!(next(&node, &snapshot), Next::Gone);
+}
+
+#[test]
+fn what_an_interruption_left_half_forgotten_is_forgotten_by_the_rest() {
+    let mut snapshot = emptied();
+    snapshot.replicas.truncate(1);
+    let node = snapshot.primaries[3].id.clone();
+    let by = snapshot.primaries[0].address.clone();
+    snapshot.problems.push(Problem::UnknownNode { node: node.clone(), by: by.clone() });
+    assert!(matches!(next(&node, &snapshot), Next::Forget(_)), "{:?}", next(&node, &snapshot));
+    let other = snapshot.primaries[1].id.clone();
+    snapshot.problems.push(Problem::UnknownNode { node: other, by });
+    assert!(matches!(next(&node, &snapshot), Next::Wait(_)), "another one that is not known is a problem");
 }
 
 #[test]

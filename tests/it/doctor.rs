@@ -85,6 +85,9 @@ async fn a_healthy_cluster_has_nothing() {
     assert_eq!(left, 1, "nothing was made beside the configuration");
 }
 
+/// As `docs/access.md` says it, for those who take nodes out.
+const RETIRES: &str = "ACL SETUSER ballast +cluster|replicate +cluster|forget +cluster|reset";
+
 #[tokio::test]
 async fn a_missing_permission_is_named_and_the_printed_line_grants_it() {
     let _turn = turn().await;
@@ -108,8 +111,11 @@ async fn a_missing_permission_is_named_and_the_printed_line_grants_it() {
     assert_eq!((*verdict, *found), ("fail", "user ballast lacks CLUSTER SETSLOT on all 3 nodes"));
     assert_eq!(&write[..], ["ACL SETUSER ballast +cluster|setslot"]);
     assert!(lines[1].0 == "skip" && lines[1].1.contains("`ballast verify`"), "{lines:?}");
+    assert!(lines[2].0 == "skip" && lines[2].1.contains("`ballast drain --forget`"), "{lines:?}");
+    assert_eq!(lines[2].2[0], RETIRES);
     say(&cluster, write[0]).await;
     say(&cluster, lines[1].2[0]).await;
+    say(&cluster, lines[2].2[0]).await;
     let granted: Vec<&str> = lines[1].2[0].split(' ').filter(|word| word.starts_with('+')).collect();
     assert!(granted.iter().all(|right| verifies.contains(right)), "{granted:?}");
 
@@ -125,6 +131,7 @@ async fn an_old_server_is_judged_by_the_rules_of_the_user() {
     let [moves, verifies, _] = documented("Redis 6.2");
     say(&cluster, &moves.replace("PASSWORD", "secret").replace("+migrate", "+acl|getuser")).await;
     say(&cluster, &verifies).await;
+    say(&cluster, RETIRES).await;
     let ballast = Ballast::new();
     let user = "user = \"ballast\"\npassword = \"secret\"\n";
     let config = configured(&ballast, "daemon.toml", &format!("{}{user}", seeds(&cluster)));

@@ -85,6 +85,7 @@ impl Home {
             max_moves_per_cycle = {moves}
             max_moves_per_node = {moves}
             max_moves_per_hour = 1000000
+            max_moves_per_day = 1000000
             slot_cool_down = "0s"
             pair_cool_down = "0s"
             [migration]
