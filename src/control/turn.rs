@@ -149,7 +149,7 @@ async fn keep(orders: &Orders, turn: &Turn) {
     let decided = report.plan.as_ref().is_some_and(|plan| !plan.moves.is_empty());
     let basis = turn.snapshot.clone().zip(turn.given.clone()).filter(|_| decided);
     let keep = move || {
-        let basis = basis.as_ref().map(|(snapshot, given)| Basis { snapshot: &**snapshot, given });
+        let basis = basis.as_ref().map(|(snapshot, given)| Basis { snapshot, given });
         store.keep_cycle(&report, basis, &retention)
     };
     let kept = tokio::task::spawn_blocking(keep).await;
