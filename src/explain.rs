@@ -145,7 +145,9 @@ impl Explanation {
     /// What was seen, who decided, what the guard held back, and what was promised.
     fn decision(&mut self, told: Told<'_>) {
         let report = told.report;
-        for problem in report.snapshot.iter().flat_map(|seen| &seen.problems) {
+        // Those that only make figures worse are the status's to tell.
+        let problems = report.snapshot.iter().flat_map(|seen| &seen.problems);
+        for problem in problems.filter(|problem| problem.blocks_moves()) {
             self.because("seen", problem.to_string());
         }
         if let Some(policy) = &report.policy {

@@ -176,17 +176,19 @@ fn blocked(
     }
     // A plan that was made before it drained says nothing about it.
     let last = last.filter(|report| report.started_at_ms > drain.since_ms && slots_left > Some(0))?;
+    if last.approved.iter().any(|step| step.from == drain.id) {
+        return None;
+    }
     let of_drain = |slot: u16| {
         let slot = crate::model::SlotId::new(slot)?;
         seen.and_then(|snapshot| snapshot.primaries.get(snapshot.owners.get(slot)? as usize))
             .map(|node| node.id == drain.id)
     };
     let refusal = last.refusals.iter().find(|refusal| refusal.slots.iter().any(|slot| of_drain(*slot) == Some(true)));
-    if let Some(refusal) = refusal {
-        return Some(format!("the guard holds its slots back ({}): {}", refusal.check, refusal.reason));
-    }
-    let empties = last.approved.iter().any(|step| step.from == drain.id);
-    (!empties).then(|| format!("the policy proposes to move none of its slots: {}", said(last)))
+    Some(match refusal {
+        Some(refusal) => format!("the guard holds its slots back ({}): {}", refusal.check, refusal.reason),
+        None => format!("the policy proposes to move none of its slots: {}", said(last)),
+    })
 }
 
 fn said(report: &CycleReport) -> String {
