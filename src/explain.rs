@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{CycleOutcome, CycleReport, Mode, Move, Realised, SlotId};
 pub use ask::{Question, Unexplained, explain};
-use words::{address, ago, imbalance, migration, moves, refusals};
+pub use words::ago;
+use words::{address, imbalance, migration, moves, refusals};
 
 /// What happened, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,8 +17,8 @@ pub use report::{
 };
 pub use slot::{InvalidSlot, SLOT_COUNT, SlotId, SlotSet};
 pub use snapshot::{
-    AtomicJob, Column, MetricInfo, MetricSource, NO_OWNER, NodeColumn, NodeIndex, Owners, Primary, Problem, Replica,
-    Snapshot, SnapshotSummary, Tag, resource,
+    AtomicJob, Column, MetricInfo, MetricSource, NO_OWNER, NoPrimary, NodeColumn, NodeIndex, Owners, Primary, Problem,
+    Replica, Snapshot, SnapshotSummary, Tag, resource,
 };
 pub use topology::{
     Address, InvalidAddress, InvalidNodeId, LinkState, NodeId, NodeRecord, OpenDirection, OpenSlot, Role,

@@ -127,8 +127,7 @@ async fn examine(cluster: &dyn Cluster, new: &Address, seen: &Snapshot) -> anyho
             "CLUSTER RESET on it makes it forget them",
         ));
     }
-    let has_keys = (0..16).any(|database| info.get(&format!("db{database}")).is_some());
-    if has_keys {
+    if info.database_with_keys().is_some() {
         return Err(refused(format!("{new} holds keys"), "FLUSHALL on it, if nobody needs them"));
     }
     Ok(own.id.clone())

@@ -67,7 +67,15 @@ impl Line {
 
     /// Asks the daemon to do something, and shows what it says.
     pub(super) async fn ask(&self, path: &str, wish: &serde_json::Value, screen: &Screen) -> Outcome {
-        let request = self.client.post(format!("{}{path}", self.url)).json(wish);
+        self.show(self.client.post(format!("{}{path}", self.url)).json(wish), screen).await
+    }
+
+    /// Takes back what was asked for, and shows what the daemon says.
+    pub(super) async fn withdraw(&self, path: &str, wish: &serde_json::Value, screen: &Screen) -> Outcome {
+        self.show(self.client.delete(format!("{}{path}", self.url)).json(wish), screen).await
+    }
+
+    async fn show(&self, request: reqwest::RequestBuilder, screen: &Screen) -> Outcome {
         let done: Done = self.answer(request, "answer").await?;
         screen.show("Done", &done, || format!("{}\n", done.done))?;
         Ok(Exit::Ok)
@@ -79,14 +87,6 @@ impl Line {
         let done: Done = self.answer(request, "answer").await?;
         screen.note(&done.done);
         Ok(())
-    }
-
-    /// Takes back what was asked for, and shows what the daemon says.
-    pub(super) async fn withdraw(&self, path: &str, wish: &serde_json::Value, screen: &Screen) -> Outcome {
-        let request = self.client.delete(format!("{}{path}", self.url)).json(wish);
-        let done: Done = self.answer(request, "answer").await?;
-        screen.show("Done", &done, || format!("{}\n", done.done))?;
-        Ok(Exit::Ok)
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder, what: &str) -> anyhow::Result<T> {

@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::archive::Archive;
 use super::outcome::{Exit, Outcome};
-use super::screen::{Screen, since};
+use super::screen::Screen;
 use crate::clock::now_ms;
 use crate::control::CycleSummary;
+use crate::explain::ago;
 use crate::model::{CycleOutcome, CycleReport, units};
 use crate::store::{Event, StoredEvent};
 
@@ -98,9 +99,7 @@ fn text(items: &[Item]) -> String {
     }
     let line = |(at_ms, name, words, times): (u64, String, String, usize)| {
         let times = if times > 1 { format!("  ({times} cycles alike)") } else { String::new() };
-        let ago = since(at_ms, now_ms);
-        let ago: Vec<&str> = ago.split(' ').take(2).collect();
-        format!("{:>10} ago  {name:>6}  {words}{times}\n", ago.join(" "))
+        format!("{:>10} ago  {name:>6}  {words}{times}\n", ago(at_ms, now_ms))
     };
     lines.into_iter().map(line).collect()
 }

@@ -3,28 +3,17 @@
 use super::outcome::refused;
 use super::screen::table;
 use crate::control::{NodeRow, node_rows};
-use crate::model::{NodeIndex, Snapshot, units};
-
-/// Digits of a node id that are enough to name it, if no other begins with them.
-const ID_DIGITS_MIN: usize = 4;
+use crate::model::{NoPrimary, NodeIndex, Snapshot, units};
 
 /// The primary that `name` means: its address, its id or the beginning of that.
 pub(super) fn primary(name: &str, snapshot: &Snapshot) -> anyhow::Result<NodeIndex> {
-    let lower = name.to_ascii_lowercase();
-    let is_meant =
-        |id: &str, address: String| address == name || (lower.len() >= ID_DIGITS_MIN && id.starts_with(&lower));
-    let mut found =
-        (0..).zip(&snapshot.primaries).filter(|(_, node)| is_meant(node.id.as_str(), node.address.to_string()));
-    match (found.next(), found.next()) {
-        (Some((index, _)), None) => Ok(index),
-        (Some(_), Some(_)) => Err(refused(format!("'{name}' means several primaries"), "give more digits of its id")),
-        (None, _) if snapshot.replicas.iter().any(|node| is_meant(node.id.as_str(), node.address.to_string())) => {
-            Err(refused(format!("'{name}' is a replica"), "slots live on primaries; name its primary"))
+    snapshot.primary_called(name).map_err(|why| match why {
+        NoPrimary::Several => refused(format!("'{name}' means several primaries"), "give more digits of its id"),
+        NoPrimary::Replica => refused(format!("'{name}' is a replica"), "slots live on primaries; name its primary"),
+        NoPrimary::Nobody => {
+            refused(format!("no primary is called '{name}'"), "'ballast check' lists their addresses and ids")
         }
-        (None, _) => {
-            Err(refused(format!("no primary is called '{name}'"), "'ballast check' lists their addresses and ids"))
-        }
-    }
+    })
 }
 
 /// The address of a primary.

@@ -3,6 +3,7 @@
 //! A node is believed about itself: its own slots, epoch and open slots. What others say of it counts only while it is
 //! silent. Where primaries tell different stories about who owns a slot, that is a problem, and named.
 
+use std::borrow::Cow;
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
@@ -69,7 +70,7 @@ pub type Silent = BTreeMap<Address, String>;
 /// Puts the views together.
 #[must_use]
 pub fn agree(views: &[View], silent: &Silent) -> Topology {
-    let views = &insiders(views)[..];
+    let views = &*insiders(views);
     let members = members(views);
     let told = told_by_primaries(views);
     let suspicions = suspicions(&told);
@@ -127,15 +128,18 @@ pub fn agree(views: &[View], silent: &Silent) -> Topology {
 
 /// The views of those who belong together. A node that was forgotten and reset, as `CLUSTER FORGET` and `CLUSTER RESET` do it, still
 /// answers where it was asked before: it knows nobody and nobody knows it, and it is no member any more.
-fn insiders(views: &[View]) -> Vec<View> {
+fn insiders(views: &[View]) -> Cow<'_, [View]> {
     let is_alone = |view: &View| view.story.len() == 1 && view.myself.slots.is_empty();
     let serves = views.iter().any(|view| !view.myself.slots.is_empty());
     let is_known = |view: &View| {
         let mut others = views.iter().filter(|other| other.myself.id != view.myself.id);
         others.any(|other| other.story.iter().any(|record| record.id == view.myself.id))
     };
-    let stays = |view: &&View| !(serves && is_alone(view) && !is_known(view));
-    views.iter().filter(stays).cloned().collect()
+    let stays = |view: &View| !(serves && is_alone(view) && !is_known(view));
+    if views.iter().all(stays) {
+        return Cow::Borrowed(views);
+    }
+    views.iter().filter(|view| stays(view)).cloned().collect()
 }
 
 /// A story, and the primaries that tell it.

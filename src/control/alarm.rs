@@ -33,10 +33,7 @@ impl Alarm {
     fn returned(&mut self, report: &CycleReport, snapshot: &Snapshot, within: u32) -> Option<String> {
         let oldest = report.cycle.saturating_sub(u64::from(within));
         self.left.retain(|_, (_, cycle)| *cycle >= oldest);
-        let drains = |node: &NodeId| {
-            let index = snapshot.index_of(node);
-            index.is_some_and(|index| snapshot.primaries[index as usize].is(Tag::Draining))
-        };
+        let drains = |node: &NodeId| snapshot.primary(node).is_some_and(|node| node.is(Tag::Draining));
         let mut reason = None;
         for migration in report.migrations.iter().filter(|migration| !drains(&migration.source)) {
             for slot in migration.moved.iter() {
@@ -80,8 +77,7 @@ fn miss((promised, seen): &(f64, f64)) -> f64 {
 }
 
 fn at(node: &NodeId, snapshot: &Snapshot) -> String {
-    let index = snapshot.index_of(node);
-    index.map_or_else(|| node.short().to_string(), |index| snapshot.primaries[index as usize].address.to_string())
+    snapshot.primary(node).map_or_else(|| node.short().to_string(), |node| node.address.to_string())
 }
 
 #[cfg(test)]

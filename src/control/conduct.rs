@@ -300,11 +300,18 @@ impl Control {
             self.tell(Happening::Recovered { slots: recovery.settled.len() });
         }
         self.show_turn(&crew, CycleSummary::from(&*report), turn.snapshot.clone(), turn.called);
+        self.show_drains();
         self.status.policy.failure = turn.failure.map(|failure| failure.to_string());
         self.status.recovery = turn.recovery;
         (self.notify)(Notice::Cycle { report, snapshot: turn.snapshot });
         self.crew = Some(crew);
         self.show_progress();
+    }
+
+    /// Puts how far drains have come into the status: after each cycle, and when a drain or the mode changes. Adding up a node's
+    /// slots is too much for every step of a migration.
+    fn show_drains(&mut self) {
+        self.status.drains = self.drains.status(self.status.seen.as_deref(), self.last.as_deref(), self.status.mode);
     }
 
     /// Puts what a turn saw and did into the status.
@@ -406,6 +413,7 @@ impl Control {
         let changed = self.status.mode != mode || before != mode;
         self.status.mode = mode;
         self.status.mode_reason.clone_from(&why);
+        self.show_drains();
         if mode != Mode::Auto
             && let Some(running) = &self.running
         {
@@ -466,7 +474,6 @@ impl Control {
 
     fn publish(&mut self) {
         self.status.shadows = self.shadows.status();
-        self.status.drains = self.drains.status(self.status.seen.as_deref(), self.last.as_deref(), self.status.mode);
         self.status.promoted = self.promotion.as_ref().map(|promotion| promotion.shadow.clone());
         self.shown.send_replace(Arc::new(self.status.clone()));
     }

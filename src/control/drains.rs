@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{NodeRule, Scaling};
-use crate::model::{Address, CycleReport, Mode, NodeId, Snapshot, Tag, resource};
+use crate::model::{Address, CycleReport, Mode, NoPrimary, NodeId, SlotId, Snapshot, Tag, resource};
 
 /// A node that is to be emptied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ impl Drain {
     /// Whether `name` is its node's address, id or the beginning of that.
     #[must_use]
     pub fn is_called(&self, name: &str) -> bool {
-        is_meant(name, &self.id, &self.address)
+        self.id.is_meant(name, &self.address)
     }
 }
 
@@ -180,11 +180,10 @@ fn blocked(
         return None;
     }
     let of_drain = |slot: u16| {
-        let slot = crate::model::SlotId::new(slot)?;
-        seen.and_then(|snapshot| snapshot.primaries.get(snapshot.owners.get(slot)? as usize))
-            .map(|node| node.id == drain.id)
+        let owner = SlotId::new(slot).and_then(|slot| seen?.owner_of(slot));
+        owner.is_some_and(|owner| owner.id == drain.id)
     };
-    let refusal = last.refusals.iter().find(|refusal| refusal.slots.iter().any(|slot| of_drain(*slot) == Some(true)));
+    let refusal = last.refusals.iter().find(|refusal| refusal.slots.iter().any(|slot| of_drain(*slot)));
     Some(match refusal {
         Some(refusal) => format!("the guard holds its slots back ({}): {}", refusal.check, refusal.reason),
         None => format!("the policy proposes to move none of its slots: {}", said(last)),
@@ -198,28 +197,14 @@ fn said(report: &CycleReport) -> String {
 
 /// The primary that is called so.
 fn primary(name: &str, snapshot: &Snapshot) -> Result<usize, String> {
-    let primaries = snapshot.primaries.iter().enumerate();
-    let mut found = primaries.filter(|(_, node)| is_meant(name, &node.id, &node.address)).map(|(index, _)| index);
-    match (found.next(), found.next()) {
-        (Some(index), None) => Ok(index),
-        (Some(_), Some(_)) => Err(format!("'{name}' means several primaries: give more digits of its id")),
-        (None, _) if snapshot.replicas.iter().any(|node| is_meant(name, &node.id, &node.address)) => {
-            Err(format!("'{name}' is a replica: it owns no slot that it could be rid of"))
-        }
-        (None, _) => {
+    snapshot.primary_called(name).map(|index| index as usize).map_err(|why| match why {
+        NoPrimary::Several => format!("'{name}' means several primaries: give more digits of its id"),
+        NoPrimary::Replica => format!("'{name}' is a replica: it owns no slot that it could be rid of"),
+        NoPrimary::Nobody => {
             let known: Vec<String> = snapshot.primaries.iter().map(|node| node.address.to_string()).collect();
-            Err(format!("no primary is called '{name}': there are {}", known.join(", ")))
+            format!("no primary is called '{name}': there are {}", known.join(", "))
         }
-    }
-}
-
-/// Digits of an id that are enough to name a node.
-const ID_DIGITS_MIN: usize = 4;
-
-/// Whether `name` is this node's address, its id or the beginning of that.
-pub(super) fn is_meant(name: &str, id: &NodeId, address: &Address) -> bool {
-    let lower = name.to_ascii_lowercase();
-    address.to_string() == name || (lower.len() >= ID_DIGITS_MIN && id.as_str().starts_with(&lower))
+    })
 }
 
 /// Whether the other primaries can take what this one has, and bear the loss of one more of them.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::drains::{DrainStatus, is_meant};
+use super::drains::DrainStatus;
 use super::status::Status;
 use crate::model::{Address, Snapshot, Tag};
 
@@ -53,8 +53,7 @@ impl Scale {
 pub fn terminable(name: &str, status: &Status, now_ms: u64) -> Result<String, String> {
     status.is_fresh(now_ms)?;
     let snapshot = status.seen.as_deref().ok_or("the cluster was not seen yet")?;
-    if let Some((index, node)) =
-        (0..).zip(&snapshot.primaries).find(|(_, node)| is_meant(name, &node.id, &node.address))
+    if let Some((index, node)) = (0..).zip(&snapshot.primaries).find(|(_, node)| node.id.is_meant(name, &node.address))
     {
         let slots = snapshot.slots_of(index).len();
         if slots > 0 {
@@ -75,7 +74,7 @@ pub fn terminable(name: &str, status: &Status, now_ms: u64) -> Result<String, St
         }
         return Ok("it is drained and empty".to_owned());
     }
-    let Some(replica) = snapshot.replicas.iter().find(|node| is_meant(name, &node.id, &node.address)) else {
+    let Some(replica) = snapshot.replicas.iter().find(|node| node.id.is_meant(name, &node.address)) else {
         return Ok("it is no member of the cluster".to_owned());
     };
     // Servers make an emptied primary a replica of whoever took its last slot (`cluster-allow-replica-migration`).

@@ -3,7 +3,7 @@
 //! A turn runs beside the loop and owns, while it lasts, everything that only turns use: the [`Crew`]. It changes nothing
 //! else; what came of it goes back as a [`Turn`]. Dropping it inside leaves at worst slots open, which the journal knows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,8 +28,7 @@ use crate::config::{Config, NodeRule};
 use crate::guard::{self, ApprovedPlan, Ledger, Past, members};
 use crate::migration::{self, Amount, Context, Journal, Recovery, Stop, Tally};
 use crate::model::{
-    Address, CycleOutcome, CycleReport, MigrationReport, Mode, Move, NodeId, Plan, PolicyId, ShadowReport, SlotSet,
-    Snapshot,
+    Address, CycleOutcome, CycleReport, MigrationReport, Mode, NodeId, Plan, PolicyId, ShadowReport, SlotSet, Snapshot,
 };
 use crate::policy::{Policy as _, PolicyFailure, PolicyHost, Source};
 use crate::retire::{self, Next, Rehoming};
@@ -354,7 +353,7 @@ fn review(
     }
     turn.report.refusals = verdict.refusals;
     turn.report.approved = verdict.approved.moves().to_vec();
-    turn.report.addresses = ends(verdict.approved.moves(), snapshot);
+    turn.report.addresses = snapshot.addresses(turn.report.approved.iter().flat_map(|step| [&step.from, &step.to]));
     turn.report.outcome = match (plan.moves.is_empty(), verdict.approved.is_empty()) {
         (true, _) => CycleOutcome::NoChange,
         (false, true) => CycleOutcome::Refused,
@@ -363,13 +362,6 @@ fn review(
     turn.report.plan = Some(plan);
     let act = orders.mode == Mode::Auto && !verdict.approved.is_empty() && !orders.stop.is_asked();
     act.then_some(verdict.approved)
-}
-
-/// Where the nodes are reached that these moves are about.
-fn ends(moves: &[Move], snapshot: &Snapshot) -> BTreeMap<NodeId, Address> {
-    let ends: BTreeSet<&NodeId> = moves.iter().flat_map(|step| [&step.from, &step.to]).collect();
-    let known = snapshot.primaries.iter().filter(|node| ends.contains(&node.id));
-    known.map(|node| (node.id.clone(), node.address.clone())).collect()
 }
 
 /// A plan that moves nothing.

@@ -8,7 +8,9 @@ use crate::model::{CycleReport, MigrationReport, NodeId, SlotSet, units};
 /// Lines about moves, at most: a plan may have a thousand, and a person reads a screen.
 const MOVES_MAX: usize = 12;
 
-pub(super) fn ago(at_ms: u64, now_ms: u64) -> String {
+/// How long ago that was, in its two largest units: both are Unix times in milliseconds.
+#[must_use]
+pub fn ago(at_ms: u64, now_ms: u64) -> String {
     let seconds = now_ms.saturating_sub(at_ms) / 1000;
     // Two units say enough: of two days nobody wants the seconds.
     let whole = humantime::format_duration(Duration::from_secs(seconds)).to_string();

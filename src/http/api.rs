@@ -8,6 +8,7 @@ use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Faces;
@@ -149,13 +150,16 @@ struct Wish {
     for_s: Option<u64>,
 }
 
-/// An empty body wishes nothing special.
 fn wish(body: &Bytes) -> Result<Wish, String> {
+    wished(body, r#"{"reason": "release", "who": "ann", "for_s": 3600}"#)
+}
+
+/// What a body wishes, which may be one `like` that; an empty one wishes nothing special.
+pub(super) fn wished<T: Default + DeserializeOwned>(body: &Bytes, like: &str) -> Result<T, String> {
     if body.is_empty() {
-        return Ok(Wish::default());
+        return Ok(T::default());
     }
-    let expected = r#"a body like {"reason": "release", "who": "ann", "for_s": 3600} is expected"#;
-    serde_json::from_slice(body).map_err(|error| format!("{expected}: {error}"))
+    serde_json::from_slice(body).map_err(|error| format!("a body like {like} is expected: {error}"))
 }
 
 pub(super) async fn pause(State(faces): State<Arc<Faces>>, body: Bytes) -> Response {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Faces;
 use super::answer::{document, failure};
-use super::api::{ask, operator};
+use super::api::{ask, operator, wished};
 use crate::clock::now_ms;
 use crate::control::{self, Command, DrainWish, Scale};
 
@@ -61,14 +61,8 @@ struct Wish {
     who: Option<String>,
 }
 
-/// An empty body wishes nothing special.
-fn wish(body: &Bytes) -> Result<Wish, Box<Response>> {
-    if body.is_empty() {
-        return Ok(Wish::default());
-    }
-    let expected = r#"a body like {"forget": true, "reason": "too many", "who": "ann"} is expected"#;
-    serde_json::from_slice(body)
-        .map_err(|error| Box::new(failure(StatusCode::BAD_REQUEST, format!("{expected}: {error}"))))
+fn wish(body: &Bytes) -> Result<Wish, String> {
+    wished(body, r#"{"forget": true, "reason": "too many", "who": "ann"}"#)
 }
 
 /// Empties a node. Asked for twice it is the same drain.
@@ -78,7 +72,7 @@ pub(super) async fn drain(State(faces): State<Arc<Faces>>, Path(node): Path<Stri
             let who = who.unwrap_or_else(operator);
             ask(&faces, Command::Drain(DrainWish { node, forget, force, who, why })).await
         }
-        Err(refusal) => *refusal,
+        Err(refusal) => failure(StatusCode::BAD_REQUEST, refusal),
     }
 }
 
@@ -88,6 +82,6 @@ pub(super) async fn undrain(State(faces): State<Arc<Faces>>, Path(node): Path<St
         Ok(Wish { reason: why, who, .. }) => {
             ask(&faces, Command::Undrain { node, who: who.unwrap_or_else(operator), why }).await
         }
-        Err(refusal) => *refusal,
+        Err(refusal) => failure(StatusCode::BAD_REQUEST, refusal),
     }
 }

@@ -50,8 +50,7 @@ pub async fn execute(plan: ApprovedPlan, snapshot: &Snapshot, context: &Context)
 /// The ends of a plan's moves, and where they are.
 fn nodes(plan: &ApprovedPlan, snapshot: &Snapshot) -> BTreeMap<NodeId, Address> {
     let ends = plan.moves().iter().flat_map(|step| [&step.from, &step.to]);
-    let known = |id: &NodeId| snapshot.primaries.get(snapshot.index_of(id)? as usize);
-    ends.filter_map(|id| Some((id.clone(), known(id)?.address.clone()))).collect()
+    snapshot.addresses(ends)
 }
 
 /// What comes to an end while a plan is carried out.

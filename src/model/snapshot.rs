@@ -382,12 +382,51 @@ pub struct Snapshot {
     pub problems: Vec<Problem>,
 }
 
+/// Why a name means no primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPrimary {
+    /// Ids of several begin so.
+    Several,
+    /// It is a replica.
+    Replica,
+    /// No node is called so.
+    Nobody,
+}
+
 impl Snapshot {
     /// The place of the primary with this id.
     #[must_use]
     pub fn index_of(&self, id: &NodeId) -> Option<NodeIndex> {
         let place = self.primaries.binary_search_by(|primary| primary.id.cmp(id)).ok()?;
         u32::try_from(place).ok()
+    }
+
+    /// The primary with this id.
+    #[must_use]
+    pub fn primary(&self, id: &NodeId) -> Option<&Primary> {
+        self.index_of(id).map(|index| &self.primaries[index as usize])
+    }
+
+    /// The place of the primary that a person calls `name`: its address, its id or the beginning of that.
+    ///
+    /// # Errors
+    /// [`NoPrimary`] when that means none, or several.
+    pub fn primary_called(&self, name: &str) -> Result<NodeIndex, NoPrimary> {
+        let mut found = (0..).zip(&self.primaries).filter(|(_, node)| node.id.is_meant(name, &node.address));
+        match (found.next(), found.next()) {
+            (Some((index, _)), None) => Ok(index),
+            (Some(_), Some(_)) => Err(NoPrimary::Several),
+            (None, _) if self.replicas.iter().any(|node| node.id.is_meant(name, &node.address)) => {
+                Err(NoPrimary::Replica)
+            }
+            (None, _) => Err(NoPrimary::Nobody),
+        }
+    }
+
+    /// Where those of these nodes are reached that are primaries.
+    #[must_use]
+    pub fn addresses<'a>(&self, ids: impl IntoIterator<Item = &'a NodeId>) -> BTreeMap<NodeId, Address> {
+        ids.into_iter().filter_map(|id| Some((id.clone(), self.primary(id)?.address.clone()))).collect()
     }
 
     /// The primary that serves `slot`.

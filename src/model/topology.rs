@@ -19,6 +19,16 @@ pub struct NodeId(Arc<str>);
 pub struct InvalidNodeId(pub String);
 
 impl NodeId {
+    /// Digits of an id that are enough to name a node, if no other begins with them.
+    const DIGITS_MIN: usize = 4;
+
+    /// Whether a person who says `name` means this node, which is reached at `address`: by that, its id or the beginning of it.
+    #[must_use]
+    pub fn is_meant(&self, name: &str, address: &Address) -> bool {
+        let lower = name.to_ascii_lowercase();
+        address.to_string() == name || (lower.len() >= Self::DIGITS_MIN && self.as_str().starts_with(&lower))
+    }
+
     /// The whole id.
     #[must_use]
     pub fn as_str(&self) -> &str {

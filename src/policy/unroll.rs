@@ -76,20 +76,23 @@ struct Loop {
 /// call costs is more than the look, and the callee has a look of its own.
 fn innermost_loops(operators: &[Operator<'_>]) -> Vec<Loop> {
     let mut found = Vec::new();
-    // What is open: where it began, and whether it is a loop that may be repeated.
-    let mut open: Vec<(usize, bool)> = Vec::new();
+    // Where what is open began, and which of it may be repeated: only the innermost loop ever, until something speaks against it.
+    let (mut open, mut candidate) = (Vec::new(), None);
     for (at, operator) in operators.iter().enumerate() {
         match operator {
             Operator::Loop { blockty } => {
-                open.iter_mut().for_each(|(_, repeats)| *repeats = false);
-                open.push((at, !matches!(blockty, wasmparser::BlockType::FuncType(_))));
+                open.push(at);
+                candidate = (!matches!(blockty, wasmparser::BlockType::FuncType(_))).then_some(at);
             }
-            Operator::Block { .. } | Operator::If { .. } => open.push((at, false)),
+            Operator::Block { .. } | Operator::If { .. } => open.push(at),
             Operator::End => {
                 // The last `end` closes the function.
-                let Some((begin, repeats)) = open.pop() else { break };
-                if repeats && (at - begin) * 2 <= GROWN_MAX {
-                    found.push(Loop { begin, end: at });
+                let Some(begin) = open.pop() else { break };
+                if candidate == Some(begin) {
+                    candidate = None;
+                    if (at - begin) * 2 <= GROWN_MAX {
+                        found.push(Loop { begin, end: at });
+                    }
                 }
             }
             // Other blocks of newer proposals end with `end` too: what is not known is left alone altogether.
@@ -98,7 +101,7 @@ fn innermost_loops(operators: &[Operator<'_>]) -> Vec<Loop> {
             Operator::Call { .. } | Operator::CallIndirect { .. }
                 if !matches!(operators.get(at + 1), Some(Operator::Unreachable)) =>
             {
-                open.iter_mut().for_each(|(_, repeats)| *repeats = false);
+                candidate = None;
             }
             _ => {}
         }

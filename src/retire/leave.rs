@@ -82,8 +82,7 @@ async fn examine(cluster: &dyn Cluster, node: &Address, id: &NodeId) -> Result<(
     }
     let follows = matches!(own.role, crate::model::Role::Replica { .. });
     let info = ask(cluster, node, &Info, PATIENCE).await?;
-    let holds = (0..16).find(|database| info.get(&format!("db{database}")).is_some());
-    match holds {
+    match info.database_with_keys() {
         Some(database) if !follows => Err(unfit(format!(
             "it holds keys in database {database}, though it owns no slot: `ballast check` shows which"
         ))),

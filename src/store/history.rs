@@ -217,7 +217,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Failed`], also when one cannot be read.
     pub fn cycles(&self, limit: usize) -> Result<Vec<CycleReport>, StoreError> {
-        self.reports("SELECT report FROM cycles ORDER BY cycle DESC LIMIT ?1", integer(limit))
+        self.cycles_that(false, limit, |_| true)
     }
 
     /// The reports of cycles that moved slots and began at `since_ms` or later, oldest first: what hourly budgets and

@@ -1,15 +1,13 @@
 //! Nodes that are taken out: emptied by the policy, their replicas re-homed, forgotten everywhere, and nothing lost.
 
-use std::sync::Arc;
-
 use ballast::cluster::Command;
-use ballast::lab::load::{Client, KeySpace, Load, LoadSettings, find_duplicates, verify};
+use ballast::lab::load::{Load, LoadSettings};
 use ballast::lab::{Kind, LocalCluster, ServerSettings};
-use ballast::model::SlotSet;
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 
 use crate::daemon::child::{Daemon, Home, PATIENCE, Settings};
+use crate::daemon::{filled, nothing_is_lost};
 use crate::support::{eventually, start, turn};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,10 +30,7 @@ const KEYS: usize = 4_000;
 async fn is_emptied_and_forgotten_under_load(kind: Kind) {
     let _turn = turn().await;
     let cluster = start(LocalCluster::of(kind).map(|builder| builder.primaries(4).replicas(1))).await;
-    let client = Client::connect(&cluster.addresses(), None).await.expect("the cluster answers");
-    let keys = KeySpace::new(KEYS, 1, SlotSet::default());
-    keys.fill(&client).await.expect("the cluster takes writes");
-    let (client, keys) = (Arc::new(client), Arc::new(keys));
+    let (client, keys) = filled(&cluster, KEYS).await;
     let settings = LoadSettings { rate: 300.0, writes: 0.5, ..LoadSettings::default() };
     let load = Load::start(client.clone(), keys.clone(), &settings);
 
@@ -82,12 +77,7 @@ async fn is_emptied_and_forgotten_under_load(kind: Kind) {
     assert_eq!(daemon.status().await["drains"], json!([]), "it is done with");
     daemon.stop().await;
 
-    let report = load.stop().await;
-    assert_eq!((report.failed, report.stale), (0, 0), "{report:?}");
-    let verification = verify(&client, &keys).await.expect("every key is read");
-    assert_eq!(verification.lost, 0, "{verification:?}");
-    let placement = find_duplicates(&client, &keys).await.expect("all answer");
-    assert_eq!(placement.single, KEYS, "{placement:?}");
+    nothing_is_lost(load, &client, &keys, KEYS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -61,6 +61,12 @@ impl ServerInfo {
         self.get(name)?.parse().ok()
     }
 
+    /// A database that holds keys, if any does. Servers list no others (`db0:keys=…`).
+    #[must_use]
+    pub fn database_with_keys(&self) -> Option<u32> {
+        self.0.keys().find_map(|name| name.strip_prefix("db")?.parse().ok())
+    }
+
     /// Which server it is, and its version. Valkey calls itself Redis 7.2.4 in `redis_version`, for old clients.
     #[must_use]
     pub fn server(&self) -> Option<Server> {

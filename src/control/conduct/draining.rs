@@ -21,6 +21,7 @@ impl Control {
             info!(node = %address, forget, who, why, "a node is to be emptied");
             self.keep_drains()?;
             self.tell(Happening::DrainBegun { node: id, address, forget, who, why });
+            self.show_drains();
         }
         let then = if drain.forget { ", and then the cluster forgets it" } else { "" };
         Ok(format!("{} is emptied from the next cycle on{then}", drain.address))
@@ -30,18 +31,17 @@ impl Control {
     pub(super) fn undrain(&mut self, node: &str, who: String, why: String) -> Answer {
         let Drain { address, id, .. } = self.drains.end(node)?;
         self.keep_drains()?;
+        self.show_drains();
         info!(node = %address, who, why, "a node may have slots again");
-        let became = self
-            .status
-            .seen
-            .as_ref()
-            .and_then(|seen| Some((seen.clone(), seen.replicas.iter().find(|it| it.id == id)?.of?)));
-        let answer = match became {
+        let follows = self.status.seen.as_deref().and_then(|seen| {
+            let replica = seen.replicas.iter().find(|replica| replica.id == id)?;
+            Some(&seen.primaries[replica.of? as usize].address)
+        });
+        let answer = match follows {
             None => format!("{address} may have slots again from the next cycle on"),
-            Some((seen, primary)) => format!(
-                "{address} is not drained any more; when it lost its last slot, the servers made it a replica of {} \
-                 (cluster-allow-replica-migration): CLUSTER RESET SOFT on it, and `ballast add-node` makes it a primary again",
-                seen.primaries[primary as usize].address
+            Some(primary) => format!(
+                "{address} is not drained any more; when it lost its last slot, the servers made it a replica of {primary} \
+                 (cluster-allow-replica-migration): CLUSTER RESET SOFT on it, and `ballast add-node` makes it a primary again"
             ),
         };
         self.tell(Happening::DrainEnded { address, who, why });

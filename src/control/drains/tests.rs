@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::collector::synthetic::synthetic;
-use crate::model::{CycleOutcome, NodeColumn, Owners, Problem, Refusal, RefusalCheck};
+use crate::model::{CycleOutcome, Move, NodeColumn, Owners, Problem, Refusal, RefusalCheck};
 
 /// Five primaries, each busy for a part of 0.4, with two fifths of their memory in use.
 fn seen() -> Snapshot {
@@ -87,8 +87,7 @@ fn a_drain_tells_when_it_is_done_and_what_keeps_it() {
     let refused = CycleReport { refusals: vec![refusal], outcome: CycleOutcome::Refused, ..after.clone() };
     let blocked_by = blocked(&drains, &snapshot, &refused, Mode::Auto).expect("the guard holds them");
     assert!(blocked_by.contains("(room): nobody has room"), "{blocked_by}");
-    let (slot, to) = (crate::model::SlotId::new(slot.number()).expect("a slot"), snapshot.primaries[0].id.clone());
-    let step = crate::model::Move { slot, from: node.clone(), to, reason: String::new() };
+    let step = Move { slot, from: node.clone(), to: snapshot.primaries[0].id.clone(), reason: String::new() };
     let some = CycleReport { approved: vec![step], ..refused };
     assert_eq!(blocked(&drains, &snapshot, &some, Mode::Auto), None, "a part of them is let through");
     snapshot.problems.push(Problem::WarmingUp);
