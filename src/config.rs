@@ -21,7 +21,7 @@ use crate::guard::Limits;
 use crate::model::{Address, Mode};
 use crate::store::Retention;
 use crate::telemetry::LogFormat;
-use crate::{collector, migration, policy};
+use crate::{collector, lease, migration, policy};
 
 pub use file::{NodeRule, Scaling};
 pub use problem::{ConfigError, Problem};
@@ -48,6 +48,8 @@ pub struct Config {
     pub limits: Limits,
     /// How slots are moved.
     pub migration: migration::Settings,
+    /// Where daemons on this cluster agree on who leads; absent when this is the only one.
+    pub lease: Option<lease::Settings>,
     /// Where the HTTP faces listen; nowhere if absent.
     pub listen: Option<SocketAddr>,
     /// How log lines are written.

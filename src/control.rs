@@ -12,7 +12,9 @@ mod deciders;
 mod drains;
 mod feed;
 mod given;
+mod keeper;
 mod marks;
+mod peers;
 mod probes;
 mod promise;
 mod promotion;
@@ -29,6 +31,7 @@ pub use daemon::{RunError, run};
 pub use drains::{Drain, DrainStatus, DrainWish};
 pub use given::Given;
 pub use marks::marks;
+pub use peers::LeaseStatus;
 pub use scale::{Scale, desired_shards, terminable};
 pub use shadows::ShadowStatus;
 pub use status::{

@@ -55,7 +55,7 @@ impl Daemon {
             },
             (None, None) => DEFAULT_URL.to_owned(),
         };
-        Ok(Line { url, client: reqwest::Client::builder().timeout(PATIENCE).no_proxy().build()? })
+        Ok(Line { url, client: crate::web::client().timeout(PATIENCE).build()? })
     }
 }
 

@@ -49,8 +49,7 @@ impl LiveCluster {
     /// Reaches nodes as `access` says. Nothing is connected yet.
     #[must_use]
     pub fn new(access: Access) -> Self {
-        // Whoever installs a provider first wins; ours is the only one linked in, so losing is no loss.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        crate::web::trust_ring();
         Self { access, connect_timeout: CONNECT_TIMEOUT, links: Mutex::default() }
     }
 

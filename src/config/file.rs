@@ -29,6 +29,7 @@ pub(super) struct File {
     pub(super) limits: Limits,
     pub(super) migration: Migration,
     pub(super) scaling: Scaling,
+    pub(super) lease: Lease,
     pub(super) http: Http,
     pub(super) log: Log,
     pub(super) state: State,
@@ -236,6 +237,49 @@ impl Default for Migration {
             atomic_deadline: Duration::from_secs(settings.atomic_deadline_s),
             settle_deadline: Duration::from_secs(settings.settle_deadline_s),
             stuck_after: Duration::from_secs(settings.stuck_after_s),
+        }
+    }
+}
+
+/// Who else may act on this cluster.
+#[derive(Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Lease {
+    #[serde(serialize_with = "for_whom::host")]
+    pub(super) etcd: Vec<String>,
+    #[serde(with = "units::duration")]
+    pub(super) ttl: Duration,
+    pub(super) prefix: String,
+    #[serde(serialize_with = "for_whom::host")]
+    pub(super) name: Option<String>,
+    #[serde(serialize_with = "for_whom::host")]
+    pub(super) url: Option<String>,
+    #[serde(serialize_with = "for_whom::user")]
+    pub(super) user: Option<String>,
+    #[serde(serialize_with = "for_whom::path")]
+    pub(super) password_file: Option<PathBuf>,
+    #[serde(serialize_with = "for_whom::path")]
+    pub(super) ca_file: Option<PathBuf>,
+    #[serde(serialize_with = "for_whom::path")]
+    pub(super) cert_file: Option<PathBuf>,
+    #[serde(serialize_with = "for_whom::path")]
+    pub(super) key_file: Option<PathBuf>,
+}
+
+impl Default for Lease {
+    fn default() -> Self {
+        Self {
+            etcd: Vec::new(),
+            // Long enough for an election among etcd's members, short enough that a night's incident is over before anybody wakes.
+            ttl: Duration::from_secs(15),
+            prefix: "/ballast/".into(),
+            name: None,
+            url: None,
+            user: None,
+            password_file: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
         }
     }
 }

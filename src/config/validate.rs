@@ -14,7 +14,7 @@ use crate::cluster::live::{Access, Password, Secret, Tls, Url};
 use crate::guard::Limits;
 use crate::model::{Address, Mode};
 use crate::store::Retention;
-use crate::{collector, migration, policy};
+use crate::{collector, lease, migration, policy};
 
 /// The policy that runs when none is named.
 const DEFAULT_POLICY: &str = "balance";
@@ -77,6 +77,7 @@ pub(super) fn check(file: File, path: Option<&Path>, base: &Base<'_>) -> Result<
     notes.within("scaling.memory_max", file.scaling.memory_max, 0.1..=1.0);
     notes.within("scaling.cpu_max", file.scaling.cpu_max, 0.1..=1.0);
     let listen = listen(&file.http, notes);
+    let lease = lease(file.lease, base, notes);
     let cluster = cluster(file.cluster, base, notes);
     let policy = policy(file.policy, base, notes);
     let shadows = shadows(file.shadow, base, notes);
@@ -99,6 +100,7 @@ pub(super) fn check(file: File, path: Option<&Path>, base: &Base<'_>) -> Result<
         shadows,
         limits: file.limits,
         scaling: file.scaling,
+        lease,
         migration,
         listen,
         log_format: file.log.format,
@@ -357,6 +359,42 @@ fn listen(section: &file::Http, notes: &mut Notes) -> Option<SocketAddr> {
         notes.warnings.push("http.listen is open to other machines: whoever reaches it can pause this daemon".into());
     }
     listen
+}
+
+fn lease(section: file::Lease, base: &Base<'_>, notes: &mut Notes) -> Option<lease::Settings> {
+    if section.etcd.is_empty() {
+        return None;
+    }
+    for (place, endpoint) in section.etcd.iter().enumerate() {
+        let url = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
+        // A password in it would be shown.
+        let fine = url.is_some_and(|rest| !rest.is_empty() && !rest.contains('@'));
+        notes.require(fine, &format!("lease.etcd.{place}"), "write it as \"http://10.0.0.1:2379\" or \"https://...\"");
+    }
+    // etcd itself gives no shorter ones than one and a half of its elections.
+    notes.within_time("lease.ttl", section.ttl, seconds(2)..=seconds(300));
+    notes.require(section.prefix.ends_with('/'), "lease.prefix", "it has to end in \"/\"");
+    notes.require(
+        section.cert_file.is_some() == section.key_file.is_some(),
+        "lease",
+        "cert_file and key_file go together",
+    );
+    notes.require(
+        section.user.is_some() == section.password_file.is_some(),
+        "lease",
+        "user and password_file go together",
+    );
+    Some(lease::Settings {
+        endpoints: section.etcd,
+        prefix: section.prefix,
+        name: section.name,
+        url: section.url,
+        ttl: section.ttl,
+        user: section.user,
+        password: section.password_file.map_or(Password::Absent, |path| Password::File(base.path(path))),
+        ca_file: section.ca_file.map(|path| base.path(path)),
+        client: section.cert_file.zip(section.key_file).map(|(cert, key)| (base.path(cert), base.path(key))),
+    })
 }
 
 fn nodes(rules: &[NodeRule], notes: &mut Notes) {

@@ -4,6 +4,7 @@
 //! configuration waits for the turn to end.
 
 mod draining;
+mod leading;
 mod line;
 mod reloads;
 
@@ -21,6 +22,8 @@ use super::command::{Answer, Command, Notice, Request};
 use super::config_watch::ConfigWatch;
 use super::drains::Drains;
 use super::feed::Feed;
+use super::keeper::Keeper;
+use super::peers::Peers;
 use super::promotion::Promotion;
 use super::shadows::Shadows;
 use super::signals::{Signal, Signals};
@@ -41,6 +44,8 @@ pub(super) const STANDING: &str = "standing";
 pub(super) const MEMBERS: &str = "members";
 pub(super) const PROMOTION: &str = "promotion";
 const DRAINS: &str = "drains";
+/// What other daemons are told besides.
+pub(super) const PAST: &str = "past";
 
 /// After the time in which open slots are settled, this is left for everything else before an ending daemon gives up.
 const ENDING_SLACK: Duration = Duration::from_secs(30);
@@ -57,6 +62,8 @@ enum Event {
     Policy(policy::Reload),
     /// The configuration's file has another content.
     ConfigChanged,
+    /// Another daemon leads, or this one does.
+    Role,
     /// Somebody asks.
     Asked(Request),
     /// The system says.
@@ -81,7 +88,8 @@ struct Ending {
 pub(super) struct Start {
     pub(super) config: Config,
     pub(super) forced: Option<Mode>,
-    pub(super) store: Arc<Store>,
+    pub(super) keeper: Keeper,
+    pub(super) peers: Option<Peers>,
     pub(super) crew: Crew,
     pub(super) feed: Feed,
     pub(super) promotion: Option<Promotion>,
@@ -98,7 +106,9 @@ pub(super) struct Control {
     config: Arc<Config>,
     /// A mode that stands in the place of the configured one, whatever is configured later.
     forced: Option<Mode>,
-    store: Arc<Store>,
+    keeper: Keeper,
+    /// Absent when no other daemon may lead.
+    peers: Option<Peers>,
     standing: Standing,
     alarm: Alarm,
     drains: Drains,
@@ -135,11 +145,12 @@ impl Control {
             config_watch: ConfigWatch::new(start.config.path.as_deref()),
             config: Arc::new(start.config),
             forced: start.forced,
-            standing: start.store.get(STANDING)?.unwrap_or_default(),
+            standing: start.keeper.store.get(STANDING)?.unwrap_or_default(),
             alarm: Alarm::default(),
-            drains: start.store.get(DRAINS)?.unwrap_or_default(),
-            next_cycle: start.store.next_cycle()?,
-            store: start.store,
+            drains: start.keeper.store.get(DRAINS)?.unwrap_or_default(),
+            next_cycle: start.keeper.store.next_cycle()?,
+            keeper: start.keeper,
+            peers: start.peers,
             crew: Some(start.crew),
             running: None,
             ending: None,
@@ -171,11 +182,15 @@ impl Control {
     pub(super) async fn conduct(mut self) -> Result<(), RunError> {
         loop {
             match self.next().await {
-                Event::Tick => self.begin_turn(),
+                Event::Tick => {
+                    self.take_lead().await;
+                    self.begin_turn();
+                }
                 Event::TurnOver(over) => self.turn_over(over.0, over.1),
                 Event::Progress => self.show_progress(),
                 Event::Policy(reload) => self.take_policy(reload),
                 Event::ConfigChanged => self.config_changed().await,
+                Event::Role => self.role_changed(),
                 Event::Asked((command, answer)) => self.answer(command, answer).await,
                 Event::Signal(Signal::Reload) => drop(self.reload_config().await),
                 Event::Signal(Signal::End(why)) => self.end(why)?,
@@ -203,6 +218,16 @@ impl Control {
                 None => std::future::pending().await,
             }
         };
+        let role = async {
+            let changed = match &mut self.peers {
+                Some(peers) => peers.lease.changed().await.is_ok(),
+                None => false,
+            };
+            if !changed {
+                // Alone, or the campaign is over, which ends with the daemon.
+                std::future::pending::<()>().await;
+            }
+        };
         let give_up = async {
             match &self.ending {
                 Some(ending) => sleep_until(ending.give_up_at).await,
@@ -214,6 +239,7 @@ impl Control {
             signal = self.signals.next() => Event::Signal(signal),
             () = give_up => Event::PatienceOver,
             over = turn_over => Event::TurnOver(Box::new(over)),
+            () = role => Event::Role,
             Some(request) = self.requests.recv() => Event::Asked(request),
             reload = self.feed.next() => Event::Policy(reload),
             () = self.config_watch.changed() => Event::ConfigChanged,
@@ -223,10 +249,7 @@ impl Control {
     }
 
     fn begin_turn(&mut self) {
-        if self.standing.expire(now_ms()) {
-            self.keep_standing();
-            self.settle_mode(Mode::Paused, "ballast", false);
-        }
+        self.end_pause();
         let Some(mut crew) = self.crew.take() else { return };
         if let Some(policy) = self.waiting.take() {
             self.swap_policy(&mut crew, *policy);
@@ -247,9 +270,14 @@ impl Control {
             mode: self.mode().0,
             why_no_policy: self.status.why_no_policy(),
             config: self.config.clone(),
-            store: self.store.clone(),
+            keeper: self.keeper.clone(),
+            journal: match &self.peers {
+                Some(peers) => Arc::new(peers.journal.clone()),
+                None => self.keeper.store.clone(),
+            },
             host: self.feed.host().clone(),
             shadows: self.shadows.clone(),
+            theirs: self.peers.as_ref().map(Peers::open).unwrap_or_default(),
             rules: self.config.nodes.iter().cloned().chain(self.drains.rules()).collect(),
             leaving: self.drains.leaving(),
             stop,
@@ -302,7 +330,6 @@ impl Control {
         self.show_turn(&crew, CycleSummary::from(&*report), turn.snapshot.clone(), turn.called);
         self.show_drains();
         self.status.policy.failure = turn.failure.map(|failure| failure.to_string());
-        self.status.recovery = turn.recovery;
         (self.notify)(Notice::Cycle { report, snapshot: turn.snapshot });
         self.crew = Some(crew);
         self.show_progress();
@@ -340,6 +367,7 @@ impl Control {
 
     fn show_progress(&mut self) {
         let doing = self.progress.borrow_and_update().clone();
+        self.status.recovery = doing.recovery;
         self.status.activity = if self.ending.is_some() { Activity::Stopping } else { doing.activity };
         let migrations: Vec<Progress> = doing.moves.running().cloned().collect();
         let now_ms = now_ms();
@@ -362,6 +390,8 @@ impl Control {
 
     async fn answer(&mut self, command: Command, answer: oneshot::Sender<Answer>) {
         let outcome = match command {
+            Command::Reload => self.reload_config().await,
+            _ if !self.leads() => Err(self.takes_no_orders().unwrap_or_default()),
             Command::Pause { who, why, until_ms } => {
                 let before = self.mode().0;
                 self.standing.pause(who.clone(), why, until_ms);
@@ -382,8 +412,8 @@ impl Control {
             Command::Drain(wish) => self.drain(wish),
             Command::Undrain { node, who, why } => self.undrain(&node, who, why),
             Command::Promote { shadow, who, why } => self.promote(shadow, who, why),
-            Command::Reload => self.reload_config().await,
         };
+        let outcome = self.once_told(outcome).await;
         self.publish();
         // Whoever asked may have gone.
         let _gone = answer.send(outcome);
@@ -401,6 +431,9 @@ impl Control {
     }
 
     fn mode(&self) -> (Mode, String) {
+        if let Some(peers) = self.peers.as_ref().filter(|_| !self.leads()) {
+            return (Mode::Follower, peers.status().reason);
+        }
         match self.forced {
             None => self.standing.mode(self.config.mode),
             Some(forced) => self.standing.mode_with(forced, format!("it was started to do no more than {forced}")),
@@ -446,34 +479,38 @@ impl Control {
     /// Closes what is open, and says that the end was in order.
     async fn close(&mut self, why: &str) -> Result<(), RunError> {
         let Some(mut crew) = self.crew.take() else { return Ok(()) };
+        let leads = self.leads();
         let orders = self.orders(Stop::never());
         let give_up_at = self.ending.as_ref().map_or_else(Instant::now, |ending| ending.give_up_at);
         let settled = tokio::select! {
-            settled = turn::settle(&mut crew, &orders) => settled,
+            settled = turn::settle(&mut crew, &orders), if leads => settled,
+            () = std::future::ready(()), if !leads => None,
             () = sleep_until(give_up_at) => return Err(RunError::NotClosed),
             Signal::End(_) = self.signals.next() => return Err(RunError::StoppedAtOnce),
         };
         if settled.is_some_and(|recovery| !recovery.held.is_empty()) {
             return Err(RunError::NotClosed);
         }
+        self.give_back().await;
         self.tell(Happening::Stopped { why: why.to_owned() });
         info!(why, "ended; no slot of ours is open");
         Ok(())
     }
 
     fn keep_standing(&self) {
-        if let Err(error) = self.store.put(STANDING, &self.standing) {
+        if let Err(error) = self.keeper.put(STANDING, &self.standing) {
             error!(error = %chain(&error), "a restart will not know of this mode");
         }
     }
 
     /// Keeps an event in the history, and shows it to whoever listens.
     fn tell(&self, event: Happening) {
-        tell(&self.store, &self.notify, event);
+        tell(&self.keeper.store, &self.notify, event);
     }
 
     fn publish(&mut self) {
         self.status.shadows = self.shadows.status();
+        self.status.lease = self.peers.as_ref().map(Peers::status);
         self.status.promoted = self.promotion.as_ref().map(|promotion| promotion.shadow.clone());
         self.shown.send_replace(Arc::new(self.status.clone()));
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::unistd::gethostname;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
@@ -12,6 +13,8 @@ use super::command::Handle;
 use super::conduct::{Control, MEMBERS, PROMOTION, Start, stale_after_ms, tell};
 use super::deciders::Deciders;
 use super::feed::Feed;
+use super::keeper::Keeper;
+use super::peers::Peers;
 use super::promotion::Promotion;
 use super::shadows::{Shadows, Tell};
 use super::signals::Signals;
@@ -24,6 +27,7 @@ use crate::collector::Collector;
 use crate::config::Config;
 use crate::guard::{DAY_MS, Past};
 use crate::http::{self, Faces};
+use crate::lease::{self, EtcdError, Fenced, Lease, Peer, SharedJournal};
 use crate::metrics::Metrics;
 use crate::model::Mode;
 use crate::policy::{Ground, HostError, PolicyHost};
@@ -42,6 +46,9 @@ pub enum RunError {
     /// The policy host.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// Where daemons agree on who leads.
+    #[error("[lease]: cannot be used")]
+    Lease(#[from] EtcdError),
     /// The port.
     #[error("cannot listen on {address}; is another daemon running? set `listen` of [http] to another one")]
     Listen {
@@ -88,12 +95,27 @@ pub async fn run(config: Config, forced: Option<Mode>) -> Result<(), RunError> {
     let status = first_status(&config);
     let (shown, seen) = watch::channel(Arc::new(status.clone()));
     let (ask, requests) = mpsc::channel(REQUESTS_MAX);
-    let crew = crew(&config, &store)?;
+    let lease = match &config.lease {
+        Some(settings) => {
+            let at = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+            Some(Lease::seek(settings, &config.cluster.name, peer(settings, at))?)
+        }
+        None => None,
+    };
+    let crew = crew(&config, &store, lease.as_ref())?;
+    let peers = match &lease {
+        Some(lease) => {
+            let journal = SharedJournal::new(store.clone(), lease.clone(), name_in_journals(&store)?);
+            Some(Peers::new(lease.clone(), journal))
+        }
+        None => None,
+    };
     let faces = Arc::new(Faces { control: Handle::new(ask, seen), metrics, store: store.clone() });
     let control = Control::new(Start {
         config,
         forced,
-        store,
+        keeper: Keeper { store, lease },
+        peers,
         crew,
         feed,
         promotion,
@@ -126,9 +148,32 @@ async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>, RunE
     Ok(Some(listener))
 }
 
-fn crew(config: &Config, store: &Store) -> Result<Crew, RunError> {
+/// How the other daemons see this one, which listens `at`.
+fn peer(settings: &lease::Settings, at: Option<SocketAddr>) -> Peer {
+    let host = || gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    // Two on one machine listen at different ports.
+    let port = at.map(|at| format!(":{}", at.port())).unwrap_or_default();
+    let url = at.map(|at| format!("http://{at}")).unwrap_or_default();
+    Peer { name: settings.name.clone().unwrap_or_else(|| host() + &port), url: settings.url.clone().unwrap_or(url) }
+}
+
+/// What this daemon's state directory is called in journals that others read: made once, by chance.
+fn name_in_journals(store: &Store) -> Result<String, StoreError> {
+    const KEY: &str = "name-in-journals";
+    if let Some(name) = store.get(KEY)? {
+        return Ok(name);
+    }
+    let name = format!("{:016x}", rand::random::<u64>());
+    store.put(KEY, &name)?;
+    Ok(name)
+}
+
+fn crew(config: &Config, store: &Store, lease: Option<&Lease>) -> Result<Crew, RunError> {
     let live = LiveCluster::new(config.cluster.access.clone()).with_connect_timeout(config.cluster.connect_timeout);
-    let cluster: Arc<dyn Cluster> = Arc::new(live);
+    let cluster: Arc<dyn Cluster> = match lease {
+        Some(lease) => Arc::new(Fenced::new(Arc::new(live), lease.fence().clone())),
+        None => Arc::new(live),
+    };
     // As far back as anything in the guard looks: a day of budgets, or a longer cool-down.
     let cool_down_ms = u64::try_from(config.limits.slot_cool_down.as_millis()).unwrap_or(u64::MAX);
     let since_ms = now_ms().saturating_sub(DAY_MS.max(cool_down_ms));

@@ -18,6 +18,7 @@ pub(super) fn merge(old: &Config, mut new: Config) -> (Config, Vec<String>) {
     keep(&mut waiting, "http.listen", &old.listen, &mut new.listen);
     keep(&mut waiting, "log.format", &old.log_format, &mut new.log_format);
     keep(&mut waiting, "log.level", &old.log_filter, &mut new.log_filter);
+    keep(&mut waiting, "lease", &old.lease, &mut new.lease);
     keep(&mut waiting, "state.directory", &old.state_dir, &mut new.state_dir);
     (new, waiting)
 }

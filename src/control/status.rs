@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::drains::DrainStatus;
+use super::peers::LeaseStatus;
 use super::shadows::ShadowStatus;
 use crate::migration::{Overall, Progress, Recovery};
 use crate::model::{
@@ -307,6 +308,9 @@ pub struct Status {
     pub mode: Mode,
     /// Why that mode: who set it and the reason given.
     pub mode_reason: String,
+    /// What it is among other daemons on this cluster; absent when it is the only one.
+    #[serde(default)]
+    pub lease: Option<LeaseStatus>,
     /// What it is at.
     pub activity: Activity,
     /// Nodes that are to be emptied, and how far that has come.
@@ -358,6 +362,7 @@ impl Status {
             started_at_ms,
             mode: Mode::DryRun,
             mode_reason: String::new(),
+            lease: None,
             activity: Activity::Idle,
             drains: Vec::new(),
             policy: PolicyStatus::default(),

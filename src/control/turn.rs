@@ -11,10 +11,11 @@ use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::Notice;
-use super::conduct::MEMBERS;
+use super::conduct::{MEMBERS, PAST};
 use super::deciders::{Deciders, Successor};
 use super::drains::Drain;
 use super::given::Given;
+use super::keeper::Keeper;
 use super::marks::marks;
 use super::probes;
 use super::promise::Promise;
@@ -32,7 +33,7 @@ use crate::model::{
 };
 use crate::policy::{Policy as _, PolicyFailure, PolicyHost, Source};
 use crate::retire::{self, Next, Rehoming};
-use crate::store::{Basis, Store};
+use crate::store::Basis;
 use crate::telemetry::chain;
 
 /// Everything that turns use and change, one turn at a time.
@@ -56,7 +57,11 @@ pub(super) struct Orders {
     /// What to say when there is no policy to ask.
     pub(super) why_no_policy: String,
     pub(super) config: Arc<Config>,
-    pub(super) store: Arc<Store>,
+    pub(super) keeper: Keeper,
+    /// What is begun and not finished, also by daemons that led before.
+    pub(super) journal: Arc<dyn Journal>,
+    /// Slots that another daemon may have open, which leads.
+    pub(super) theirs: SlotSet,
     pub(super) host: PolicyHost,
     pub(super) shadows: Shadows,
     /// What is known of nodes: what the configuration says, and what drains.
@@ -76,6 +81,8 @@ pub(super) type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
 pub(super) struct Doing {
     pub(super) activity: Activity,
     pub(super) moves: Tally,
+    /// What was settled when the turn began; absent when nothing was open.
+    pub(super) recovery: Option<Recovery>,
 }
 
 /// What came of a turn.
@@ -111,7 +118,7 @@ impl Orders {
         let policy = policy.map_or("none", |policy| &policy.name);
         Context {
             cluster,
-            journal: self.store.clone(),
+            journal: self.journal.clone(),
             settings: self.config.migration.clone(),
             began_by: format!("daemon {}, policy {policy}, cycle {}", self.config.cluster.name, self.cycle),
             progress: Arc::new(move |progress| doing.send_modify(|doing| doing.moves.hear(progress))),
@@ -143,7 +150,7 @@ pub(super) async fn take(mut crew: Crew, orders: Orders) -> (Crew, Turn) {
 
 /// Keeps the report in the history; with all that it was decided by when something was proposed.
 async fn keep(orders: &Orders, turn: &Turn) {
-    let (store, retention) = (orders.store.clone(), orders.config.retention);
+    let (store, retention) = (orders.keeper.store.clone(), orders.config.retention);
     let report = turn.report.clone();
     let decided = report.plan.as_ref().is_some_and(|plan| !plan.moves.is_empty());
     let basis = turn.snapshot.clone().zip(turn.given.clone()).filter(|_| decided);
@@ -167,10 +174,17 @@ impl Turn {
 /// Brings to an end what the journal says is unfinished: from before a crash, or in doubt since the last turn. In any
 /// mode: leaving slots half-moved is no way to hold still.
 pub(super) async fn settle(crew: &mut Crew, orders: &Orders) -> Option<Recovery> {
-    let store = orders.store.clone();
-    match tokio::task::spawn_blocking(move || store.unfinished()).await {
+    if orders.mode == Mode::Follower {
+        // What this daemon left open when it led, whoever leads now has taken up.
+        return None;
+    }
+    let journal = orders.journal.clone();
+    match tokio::task::spawn_blocking(move || journal.unfinished()).await {
         Ok(Ok(unfinished)) if unfinished.is_empty() => {
-            orders.doing.send_modify(|doing| doing.moves.clear());
+            orders.doing.send_modify(|doing| {
+                doing.moves.clear();
+                doing.recovery = None;
+            });
             return None;
         }
         Ok(Ok(unfinished)) => info!(cycle = orders.cycle, migrations = unfinished.len(), "settling open migrations"),
@@ -188,6 +202,7 @@ pub(super) async fn settle(crew: &mut Crew, orders: &Orders) -> Option<Recovery>
             for (slot, why) in &recovery.held {
                 warn!(cycle = orders.cycle, %slot, why, "slot stays open");
             }
+            orders.doing.send_modify(|doing| doing.recovery = Some(recovery.clone()));
             Some(recovery)
         }
         Err(error) => {
@@ -224,8 +239,8 @@ async fn learn_members(crew: &mut Crew, orders: &Orders, snapshot: &Snapshot) {
     let known = crew.members.clone();
     let now = members(crew.members.take(), snapshot);
     if known.as_ref() != Some(&now) {
-        let (store, list) = (orders.store.clone(), now.clone());
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.put(MEMBERS, &list)).await {
+        let (keeper, list) = (orders.keeper.clone(), now.clone());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || keeper.put(MEMBERS, &list)).await {
             warn!(error = %chain(&error), "a restart will not know the cluster's new members");
         }
     }
@@ -296,10 +311,12 @@ async fn decide(crew: &mut Crew, orders: &Orders, turn: &mut Turn, snapshot: &Ar
 
 /// What the guard has to know of the past.
 async fn ledger(crew: &mut Crew, orders: &Orders) -> Ledger {
-    let store = orders.store.clone();
-    let unfinished = tokio::task::spawn_blocking(move || store.unfinished()).await;
+    let journal = orders.journal.clone();
+    let unfinished = tokio::task::spawn_blocking(move || journal.unfinished()).await;
     let ours: SlotSet = match unfinished {
-        Ok(Ok(intents)) => intents.iter().flat_map(|(_, intent)| intent.slots.iter()).collect(),
+        Ok(Ok(intents)) => {
+            intents.iter().flat_map(|(_, intent)| intent.slots.iter()).chain(orders.theirs.iter()).collect()
+        }
         // Then every open slot counts as foreign, and nothing moves.
         _ => SlotSet::default(),
     };
@@ -409,6 +426,7 @@ async fn act(crew: &mut Crew, orders: &Orders, turn: &mut Turn, snapshot: &Snaps
     if moved > 0 {
         // What an earlier plan promised, these moves have changed.
         crew.promise = Promise::of(&turn.report);
+        orders.keeper.tell(PAST, &crew.past);
     }
 }
 
@@ -419,8 +437,8 @@ async fn departures(crew: &Crew, orders: &Orders, turn: &Turn, snapshot: &Snapsh
     if orders.leaving.is_empty() || orders.mode != Mode::Auto || moved || orders.stop.is_asked() {
         return;
     }
-    let store = orders.store.clone();
-    let unfinished = tokio::task::spawn_blocking(move || store.unfinished()).await;
+    let journal = orders.journal.clone();
+    let unfinished = tokio::task::spawn_blocking(move || journal.unfinished()).await;
     if !matches!(unfinished, Ok(Ok(unfinished)) if unfinished.is_empty()) {
         return;
     }

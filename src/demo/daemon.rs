@@ -127,7 +127,7 @@ impl Daemon {
         command.arg("run").arg("--config").arg(&config_file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
         let child = lab::spawn(command).context("cannot start the daemon")?;
         let status = format!("http://127.0.0.1:{}/api/v1/status", port.port);
-        let http = reqwest::Client::builder().no_proxy().timeout(HTTP_PATIENCE).build()?;
+        let http = crate::web::client().timeout(HTTP_PATIENCE).build()?;
         Ok(Self { child, policy: policy_file, log, status, http, _port: port })
     }
 

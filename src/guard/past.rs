@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use super::Ledger;
 use crate::model::{CycleReport, MigrationReport, NodeId, SlotId, SlotSet, Snapshot};
 
@@ -10,12 +12,35 @@ const HOUR_MS: u64 = 3_600_000;
 pub(crate) const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// What was moved lately.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub(crate) struct Past {
     last_moved_ms: BTreeMap<SlotId, u64>,
     pair_failed_ms: BTreeMap<(NodeId, NodeId), u64>,
     /// Time, slots and bytes of each migration of the past day, oldest first.
     day: VecDeque<(u64, u64, u64)>,
+}
+
+/// The same for another daemon to read: JSON has no tables by pairs.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    moved: Vec<(SlotId, u64)>,
+    failed: Vec<(NodeId, NodeId, u64)>,
+    day: VecDeque<(u64, u64, u64)>,
+}
+
+impl From<Past> for Written {
+    fn from(past: Past) -> Self {
+        let failed = past.pair_failed_ms.into_iter().map(|((source, target), at_ms)| (source, target, at_ms));
+        Self { moved: past.last_moved_ms.into_iter().collect(), failed: failed.collect(), day: past.day }
+    }
+}
+
+impl From<Written> for Past {
+    fn from(written: Written) -> Self {
+        let failed = written.failed.into_iter().map(|(source, target, at_ms)| ((source, target), at_ms));
+        Self { last_moved_ms: written.moved.into_iter().collect(), pair_failed_ms: failed.collect(), day: written.day }
+    }
 }
 
 impl Past {
@@ -119,7 +144,11 @@ mod tests {
     fn a_pair_that_failed_is_remembered() {
         let mut failed = report(0, "", 0);
         failed.migrations[0].stayed.push((SlotId::new(7).expect("slot"), "IOERR".into()));
-        let ledger = Past::of(&[failed]).ledger(2_000, SlotSet::default(), None);
+        let past = Past::of(&[failed]);
+        let told = serde_json::to_string(&past).expect("plain");
+        let mut past_of_another = serde_json::from_str::<Past>(&told).expect("the same");
+        assert_eq!(past_of_another, past);
+        let ledger = past_of_another.ledger(2_000, SlotSet::default(), None);
         assert_eq!(ledger.pair_failed_ms.get(&(node(1), node(2))), Some(&1_000));
         assert_eq!(ledger.moves_past_hour, 0);
     }

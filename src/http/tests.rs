@@ -136,7 +136,7 @@ impl Server {
         tokio::spawn(serve(listener, Arc::new(faces), async { drop(ended.await) }));
         Self {
             base,
-            client: reqwest::Client::new(),
+            client: crate::web::client().build().expect("a client"),
             requests: Some(heard),
             store,
             _status: shown,

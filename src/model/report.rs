@@ -22,11 +22,13 @@ pub enum Mode {
     Paused,
     /// It stopped itself and says why; a person resumes it.
     Halted,
+    /// Another daemon on this cluster leads, or it is not known who does: this one looks and does nothing.
+    Follower,
 }
 
 impl Mode {
     /// Every mode, for closed label sets.
-    pub const ALL: [Self; 4] = [Self::DryRun, Self::Auto, Self::Paused, Self::Halted];
+    pub const ALL: [Self; 5] = [Self::DryRun, Self::Auto, Self::Paused, Self::Halted, Self::Follower];
 
     /// The mode as configuration, logs and metrics write it.
     #[must_use]
@@ -36,6 +38,7 @@ impl Mode {
             Self::Auto => "auto",
             Self::Paused => "paused",
             Self::Halted => "halted",
+            Self::Follower => "follower",
         }
     }
 }

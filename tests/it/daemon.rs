@@ -471,7 +471,7 @@ pub(crate) async fn until_even(daemon: &Daemon<'_>) {
 }
 
 /// Waits until slots are being moved, and more are to come.
-async fn until_moving(daemon: &Daemon<'_>) {
+pub(crate) async fn until_moving(daemon: &Daemon<'_>) {
     daemon
         .until("slots are being moved", |status| {
             status["migrations"].as_array().filter(|running| !running.is_empty()).map(drop)

@@ -9,7 +9,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("telemetry", &[]),
     ("clock", &[]),
-    ("cluster", &["model"]),
+    ("web", &[]),
+    ("cluster", &["model", "web"]),
     ("guard", &["model"]),
     ("explain", &["model", "store"]),
     ("collector", &["model", "cluster", "clock"]),
@@ -20,7 +21,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("repair", &["model", "cluster", "examine", "migration", "telemetry"]),
     ("retire", &["model", "cluster", "telemetry"]),
     ("store", &["model", "migration", "clock"]),
-    ("config", &["model", "cluster", "guard", "collector", "policy", "migration", "store", "telemetry"]),
+    ("lease", &["model", "cluster", "migration", "telemetry", "web"]),
+    ("config", &["model", "cluster", "guard", "collector", "policy", "migration", "store", "lease", "telemetry"]),
     (
         "control",
         &[
@@ -32,6 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "migration",
             "retire",
             "store",
+            "lease",
             "config",
             "telemetry",
             "clock",
@@ -42,9 +45,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("simulate", &["model", "cluster", "guard", "collector", "policy", "migration"]),
     ("metrics", &["model", "migration", "policy", "store", "control"]),
     ("http", &["model", "migration", "store", "explain", "control", "metrics", "telemetry", "clock"]),
-    ("doctor", &["model", "cluster", "guard", "policy", "migration", "store", "config", "telemetry", "clock"]),
+    ("doctor", &["model", "cluster", "guard", "policy", "migration", "store", "config", "telemetry", "clock", "web"]),
     ("lab", &["model", "cluster"]),
-    ("demo", &["model", "cluster", "policy", "lab", "telemetry", "control"]),
+    ("demo", &["model", "cluster", "policy", "lab", "telemetry", "control", "web"]),
     (
         "cli",
         &[
@@ -66,6 +69,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "doctor",
             "verify",
             "simulate",
+            "web",
         ],
     ),
     ("main", &["cli"]),

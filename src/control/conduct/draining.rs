@@ -68,6 +68,6 @@ impl Control {
     }
 
     fn keep_drains(&self) -> Result<(), String> {
-        self.store.put(DRAINS, &self.drains).map_err(|error| chain(&error))
+        self.keeper.put(DRAINS, &self.drains).map_err(|error| chain(&error))
     }
 }

@@ -59,7 +59,7 @@ impl Control {
 
     /// Keeps the policy's file, so that what it decides can be decided once more.
     fn keep_policy(&self, id: PolicyId, source: Source) {
-        let (host, store) = (self.feed.host().clone(), self.store.clone());
+        let (host, store) = (self.feed.host().clone(), self.keeper.store.clone());
         tokio::task::spawn_blocking(move || match host.file_of(&id, &source) {
             Some(file) => {
                 if let Err(error) = store.keep_policy(&id.digest, &file, now_ms()) {
@@ -87,7 +87,7 @@ impl Control {
                 Some(Promotion::of(found, &self.config.policy))
             }
         };
-        self.store.put(PROMOTION, &promotion).map_err(|error| chain(&error))?;
+        self.keeper.put(PROMOTION, &promotion).map_err(|error| chain(&error))?;
         self.promotion = promotion;
         let (source, parameters) = Promotion::decides(self.promotion.as_ref(), &self.config.policy);
         info!(%source, who, why, "policy promoted: it decides once it is loaded and tried");
@@ -157,7 +157,7 @@ impl Control {
             self.feed.turn_to(self.config.policy.source.clone(), self.config.policy.parameters.clone());
             // Whoever configures another policy means that one.
             if self.promotion.take().is_some()
-                && let Err(error) = self.store.put(PROMOTION, &self.promotion)
+                && let Err(error) = self.keeper.put(PROMOTION, &self.promotion)
             {
                 warn!(error = %chain(&error), "a restart will not know that no shadow is promoted any more");
             }

@@ -40,11 +40,13 @@ pub(crate) struct Settings {
     pub(crate) moves: u32,
     /// After which a step is stuck.
     pub(crate) stuck_after: &'static str,
+    /// More sections.
+    pub(crate) more: String,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { mode: "auto", protocol: "auto", pace: "fast", moves: 16384, stuck_after: "2m" }
+        Self { mode: "auto", protocol: "auto", pace: "fast", moves: 16384, stuck_after: "2m", more: String::new() }
     }
 }
 
@@ -53,7 +55,8 @@ impl Home {
     pub(crate) fn new(seed: Address, settings: &Settings) -> Self {
         let directory = tempfile::tempdir().expect("temporary directory");
         fs::create_dir(directory.path().join("policy")).expect("writable");
-        let home = Self { directory, client: reqwest::Client::new(), seed, starts: 0.into() };
+        let home =
+            Self { directory, client: ballast::web::client().build().expect("a client"), seed, starts: 0.into() };
         home.put_policy(&slots_policy());
         home.configure(settings);
         home
@@ -70,7 +73,7 @@ impl Home {
 
     /// Replaces the configuration.
     pub(crate) fn configure(&self, settings: &Settings) {
-        let Settings { mode, protocol, pace, moves, stuck_after } = settings;
+        let Settings { mode, protocol, pace, moves, stuck_after, more } = settings;
         self.write_config(&format!(
             r#"
             mode = "{mode}"
@@ -98,6 +101,7 @@ impl Home {
             format = "json"
             [state]
             directory = "state"
+            {more}
             "#,
             seed = self.seed,
         ));
@@ -110,12 +114,18 @@ impl Home {
 
     /// Starts a daemon, and waits until it answers.
     pub(crate) async fn start(&self) -> Daemon<'_> {
+        self.start_with(&[]).await
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) async fn start_with(&self, variables: &[(&str, &str)]) -> Daemon<'_> {
         self.starts.set(self.starts.get() + 1);
         let log = self.path().join(format!("log-{}", self.starts.get()));
         let child = Command::new(env!("CARGO_BIN_EXE_ballast"))
             .arg("run")
             .arg("--config")
             .arg(self.path().join("daemon.toml"))
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(&log).expect("writable"))

@@ -1,0 +1,135 @@
+//! Leading and following: what other daemons on the same cluster told, and taking over from them.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+
+use super::super::command::Answer;
+use super::super::peers::read;
+use super::{Control, DRAINS, MEMBERS, PAST, PROMOTION, Promotion, STANDING};
+use crate::clock::now_ms;
+use crate::lease::Shared;
+use crate::model::Mode;
+use crate::telemetry::chain;
+
+/// For so long an answer waits until the other daemons know of what it promises, and an end until the lease is given back.
+const TELLING: Duration = Duration::from_secs(2);
+
+impl Control {
+    /// Whether this daemon may act, as far as others go: it is the only one, or leads.
+    pub(super) fn leads(&self) -> bool {
+        self.peers.as_ref().is_none_or(|peers| peers.status().leads)
+    }
+
+    /// Another daemon leads, or this one does.
+    pub(super) fn role_changed(&mut self) {
+        let Some(peers) = &self.peers else { return };
+        let (told, elected) = (peers.told(), peers.inheritance().is_some());
+        if let Some(shared) = told {
+            self.adopt(&shared);
+        }
+        if elected {
+            // What was left behind is not to wait for a cycle's time.
+            self.next_turn_at = Instant::now();
+        }
+        self.settle_mode(self.status.mode, "lease", false);
+    }
+
+    /// Takes over from the leader before, if there is anything to take over. No turn may be under way.
+    pub(super) async fn take_lead(&mut self) {
+        let Some(left) = self.peers.as_ref().and_then(|peers| peers.inheritance()) else { return };
+        self.adopt(&left.shared);
+        let Some(peers) = &mut self.peers else { return };
+        match peers.take_over(&left).await {
+            Ok(unfinished) => {
+                info!(unfinished, "this daemon leads");
+                self.tell_all();
+                self.settle_mode(Mode::Follower, "lease", false);
+            }
+            Err(error) => warn!(error = %chain(&error), "this daemon does not lead yet"),
+        }
+    }
+
+    /// Takes what another daemon told for what is.
+    fn adopt(&mut self, shared: &Shared) {
+        if let Some(standing) = read(shared, STANDING) {
+            self.standing = standing;
+            self.keep_here(STANDING, &self.standing);
+        }
+        if let Some(drains) = read(shared, DRAINS) {
+            self.drains = drains;
+            self.keep_here(DRAINS, &self.drains);
+            self.show_drains();
+        }
+        let promotion = read::<Option<Promotion>>(shared, PROMOTION);
+        let promotion = promotion.map(|kept| kept.filter(|kept| kept.holds(&self.config.policy)));
+        if let Some(promotion) = promotion.filter(|promotion| *promotion != self.promotion) {
+            self.promotion = promotion;
+            self.keep_here(PROMOTION, &self.promotion);
+            let (source, parameters) = Promotion::decides(self.promotion.as_ref(), &self.config.policy);
+            self.waiting = None;
+            self.feed.turn_to(source, parameters);
+        }
+        // While a turn has the crew it looks and does nothing; the next time will do.
+        let Some(crew) = &mut self.crew else { return };
+        if let Some(past) = read(shared, PAST) {
+            crew.past = past;
+        }
+        if let Some(members) = read(shared, MEMBERS) {
+            crew.members = Some(members);
+            if let Err(error) = self.keeper.store.put(MEMBERS, &crew.members) {
+                warn!(error = %chain(&error), "a restart will not know the cluster's members");
+            }
+        }
+    }
+
+    fn keep_here<T: serde::Serialize>(&self, key: &str, value: &T) {
+        if let Err(error) = self.keeper.store.put(key, value) {
+            warn!(key, error = %chain(&error), "a restart will not know what another daemon told");
+        }
+    }
+
+    /// Tells the others everything: they may never have heard of it.
+    fn tell_all(&self) {
+        self.keeper.tell(STANDING, &self.standing);
+        self.keeper.tell(DRAINS, &self.drains);
+        self.keeper.tell(PROMOTION, &self.promotion);
+        if let Some(crew) = &self.crew {
+            self.keeper.tell(PAST, &crew.past);
+            if let Some(members) = &crew.members {
+                self.keeper.tell(MEMBERS, members);
+            }
+        }
+    }
+
+    /// An answer that promises something waits until the other daemons know of it.
+    pub(super) async fn once_told(&self, answer: Answer) -> Answer {
+        let (Some(peers), Ok(text)) = (&self.peers, &answer) else { return answer };
+        match timeout(TELLING, peers.lease.flush()).await {
+            Ok(true) => answer,
+            _ => Ok(format!("{text}; the other daemons do not know of it yet, since etcd did not take it")),
+        }
+    }
+
+    /// Lets another daemon lead at once.
+    pub(super) async fn give_back(&self) {
+        if let Some(peers) = &self.peers {
+            let _late = timeout(TELLING, peers.lease.release()).await;
+        }
+    }
+
+    /// Why this daemon takes no orders, if it does not: whoever leads would not hear of them.
+    pub(super) fn takes_no_orders(&self) -> Option<String> {
+        let peers = self.peers.as_ref().filter(|_| !self.leads())?;
+        Some(format!("this daemon does not lead: {}; ask the one that does", peers.status().reason))
+    }
+
+    /// Ends a pause whose time has come.
+    pub(super) fn end_pause(&mut self) {
+        if self.leads() && self.standing.expire(now_ms()) {
+            self.keep_standing();
+            self.settle_mode(Mode::Paused, "ballast", false);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! This daemon among others on the same cluster: whether it leads, and what it takes over when it does.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::lease::{Begun, Lease, Peer, Role, Shared, SharedJournal, Term};
+use crate::migration::JournalError;
+use crate::model::SlotSet;
+
+/// This daemon among others.
+pub(super) struct Peers {
+    pub(super) lease: Lease,
+    pub(super) journal: SharedJournal,
+    /// The term that was taken over.
+    accepted: Option<Term>,
+}
+
+/// Who leads, for people and programs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseStatus {
+    /// Whether this daemon may act.
+    pub leads: bool,
+    /// Who leads otherwise, if that is known.
+    pub leader: Option<Peer>,
+    /// For people.
+    pub reason: String,
+}
+
+/// What a leader left behind.
+pub(super) struct Inheritance {
+    term: Term,
+    pub(super) shared: std::sync::Arc<Shared>,
+    begun: std::sync::Arc<Vec<Begun>>,
+}
+
+impl Peers {
+    pub(super) fn new(lease: Lease, journal: SharedJournal) -> Self {
+        Self { lease, journal, accepted: None }
+    }
+
+    pub(super) fn status(&self) -> LeaseStatus {
+        let (leads, leader, reason) = match self.lease.role() {
+            Role::Elected { term, .. } if self.accepted == Some(term) => (true, None, "it has the lease".to_owned()),
+            Role::Elected { .. } => (false, None, "it has the lease, and takes over from the one before".to_owned()),
+            Role::Follower { leader, .. } => {
+                let at = if leader.url.is_empty() { String::new() } else { format!(" ({})", leader.url) };
+                let reason = format!("{}{at} leads", leader.name);
+                (false, Some(leader), reason)
+            }
+            Role::Unknown { why } => (false, None, format!("it is not known who leads: {why}")),
+        };
+        LeaseStatus { leads, leader, reason }
+    }
+
+    /// What is to be taken over before this daemon may act.
+    pub(super) fn inheritance(&self) -> Option<Inheritance> {
+        match self.lease.role() {
+            Role::Elected { term, shared, begun } if self.accepted != Some(term) => {
+                Some(Inheritance { term, shared, begun })
+            }
+            _ => None,
+        }
+    }
+
+    /// What the one who leads tells.
+    pub(super) fn told(&self) -> Option<std::sync::Arc<Shared>> {
+        match self.lease.role() {
+            Role::Follower { shared, .. } => Some(shared),
+            _ => None,
+        }
+    }
+
+    /// The slots that the one who leads may have open.
+    pub(super) fn open(&self) -> SlotSet {
+        match self.lease.role() {
+            Role::Follower { begun, .. } => begun.iter().flat_map(|begun| begun.intent().slots.iter()).collect(),
+            _ => SlotSet::default(),
+        }
+    }
+
+    /// Takes over what was begun and not finished. From then on this daemon may act.
+    ///
+    /// # Errors
+    /// When a journal cannot be read or written: it is tried again.
+    pub(super) async fn take_over(&mut self, left: &Inheritance) -> Result<usize, JournalError> {
+        self.journal.take_over(left.term, &left.begun).await?;
+        self.lease.accept(left.term);
+        self.accepted = Some(left.term);
+        Ok(left.begun.len())
+    }
+}
+
+/// A value that another daemon told, if it can be read: one of another version may not.
+pub(super) fn read<T: DeserializeOwned>(shared: &Shared, key: &str) -> Option<T> {
+    serde_json::from_str(shared.get(key)?).ok()
+}

@@ -1,0 +1,17 @@
+//! Asking others over HTTP: one way to make a client.
+
+use reqwest::ClientBuilder;
+
+/// A client that goes straight to whom it asks, whatever proxies the environment names: whom we ask is on our own machine or
+/// in our own network.
+#[must_use]
+pub fn client() -> ClientBuilder {
+    trust_ring();
+    reqwest::Client::builder().no_proxy()
+}
+
+/// Has TLS use the one provider of cryptography that is linked in.
+pub fn trust_ring() {
+    // Whoever installs a provider first wins; ours is the only one, so losing is no loss.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
