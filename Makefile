@@ -5,6 +5,7 @@
 #   make test                     every test, on real servers of six versions
 #   make test-languages           the example policy in nine languages gives the same plans
 #   make fuzz FUZZ=20000          mutated policies and answers
+#   make check-deploy             what lies in deploy/, against the schemas of those who take it
 #   make test-faults FAULTS=20    the stories of faults, so many times as long; SEED=2 for other instants
 
 CARGO ?= cargo
@@ -16,7 +17,7 @@ SEED ?= 1
 # $(call need,PROGRAM,WHAT TO DO): one line and exit 1 when PROGRAM is missing.
 need = command -v $(1) >/dev/null 2>&1 || { echo "make: $(1) is missing: $(2)" >&2; exit 1; }
 
-.PHONY: demo test fuzz test-faults test-languages build check bench bench-clients bench-migrate bench-latency bench-plan \
+.PHONY: demo test fuzz test-faults test-languages build check check-deploy bench bench-clients bench-migrate bench-latency bench-plan \
   bench-languages servers policies policies-check needs-build needs-servers needs-languages
 
 demo: needs-build needs-servers
@@ -48,6 +49,11 @@ build: needs-build
 check: needs-build
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+# Needs no Rust: Kubernetes, KEDA and CloudFormation schemas, shellcheck, and the tests of deploy/aws.
+check-deploy: needs-servers
+	@$(call need,npm,apt-get install npm)
+	@scripts/check-deploy
 
 # What a release is claimed to do, measured: both sides in one run.
 bench: needs-build needs-servers
