@@ -135,7 +135,7 @@ async fn a_leader_that_was_frozen_finds_another_one_and_keeps_its_hands_off() {
     until_even(&first).await;
     assert_eq!(cluster.open_slots().await.expect("all answer"), []);
     let (_, metrics) = second.get_text("/metrics").await;
-    assert!(metrics.contains(r#"ballast_mode{cluster="test",mode="follower"} 1"#), "{metrics}");
+    assert!(metrics.contains(r#"ballast_mode{mode="follower",cluster="test"} 1"#), "{metrics}");
     first.stop().await;
     second.stop().await;
     nothing_is_lost(load, &client, &keys, KEYS).await;

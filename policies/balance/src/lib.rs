@@ -4,11 +4,14 @@
 //! (a plan may be cut by the guard; what was begun is brought to its target), and how to say it to people.
 //! It does not know servers or moves in progress beyond what the view says.
 
-use ballast_policy_kit::{Columns, Description, Failure, Policy, Proposal, View};
+use ballast_policy_kit::{Advice, Columns, Description, Failure, Policy, Proposal, View};
 use ballast_search::{Goals, Problem, Report, ResourceGoal, Solution, Stop, Veto, solve};
 use serde::{Deserialize, Serialize};
 
 mod preset;
+mod size;
+
+pub use size::{Loads, Size};
 
 /// Views further apart than this say nothing about what was between them.
 const GAP_MAX_S: f64 = 600.0;
@@ -46,6 +49,8 @@ pub struct Parameters {
     pub sigmas: f64,
     /// Variance of a smoothed rate ÷ variance of its samples: α/(2−α) for an EWMA.
     pub variance_factor: f64,
+    /// How full the nodes should be: what the advice about the number of shards goes by.
+    pub size: Size,
 }
 
 impl Default for Parameters {
@@ -68,6 +73,7 @@ impl Default for Parameters {
             bytes_max: goals.bytes_max,
             sigmas: goals.sigmas,
             variance_factor: goals.variance_factor,
+            size: Size::default(),
         }
     }
 }
@@ -87,6 +93,8 @@ pub struct Memory {
     pub wanted: Vec<(u16, u32)>,
     /// Slots that moved, each with the generation of the view that showed it.
     pub moved: Vec<(u16, u64)>,
+    /// How much there was to do lately: what forecasts are made of.
+    pub loads: Loads,
 }
 
 impl Memory {
@@ -160,6 +168,7 @@ impl Policy for Balance {
         if !(parameters.patience >= 0.0 && parameters.patience.is_finite()) {
             return Err(format!("patience: {} is no number from 0 up", parameters.patience));
         }
+        parameters.size.check()?;
         let goals = Goals { pinned: Vec::new(), ..goals(parameters, false) };
         Problem::of(&View::default(), &goals).map(|_| ()).map_err(|error| error.to_string())
     }
@@ -182,6 +191,10 @@ impl Policy for Balance {
 
     fn plan(view: &View, parameters: &Parameters, memory: &mut Memory) -> Result<Proposal, Failure> {
         plan(view, parameters, memory)
+    }
+
+    fn advise(view: &View, parameters: &Parameters, memory: &mut Memory) -> Result<Advice, Failure> {
+        size::advise(view, &parameters.size, &mut memory.loads)
     }
 }
 

@@ -5,9 +5,19 @@
 // The bindings that wit-bindgen writes are its own business.
 #[allow(unsafe_code, missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::cast_possible_wrap)]
 mod bindings {
+    #[cfg(not(feature = "scaling"))]
     wit_bindgen::generate!({
         path: "../../wit",
         world: "stateful-slot-policy",
+        pub_export_macro: true,
+        export_macro_name: "export_bindings",
+        default_bindings_module: "ballast_policy_kit::guest",
+        generate_all,
+    });
+    #[cfg(feature = "scaling")]
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "full-slot-policy",
         pub_export_macro: true,
         export_macro_name: "export_bindings",
         default_bindings_module: "ballast_policy_kit::guest",
@@ -36,11 +46,13 @@ pub fn write_log(level: Level, message: &str) {
 pub struct Instance<P: Policy> {
     parameters: P::Parameters,
     memory: P::Memory,
+    /// What the last plan was made by: advice is asked about the same.
+    view: Option<View>,
 }
 
 impl<P: Policy> Default for Instance<P> {
     fn default() -> Self {
-        Self { parameters: P::Parameters::default(), memory: P::Memory::default() }
+        Self { parameters: P::Parameters::default(), memory: P::Memory::default(), view: None }
     }
 }
 
@@ -77,9 +89,25 @@ impl<P: Policy> Instance<P> {
     /// As [`Policy::plan`].
     pub fn plan(this: &RefCell<Self>) -> Result<types::Proposal, types::Failure> {
         install_panic_hook();
-        let Self { parameters, memory } = &mut *this.borrow_mut();
-        let view = pull(&P::columns(parameters));
-        P::plan(&view, parameters, memory).map(lower_proposal).map_err(lower_failure)
+        let Self { parameters, memory, view } = &mut *this.borrow_mut();
+        let seen = pull(&P::columns(parameters));
+        let answer = P::plan(&seen, parameters, memory).map(lower_proposal).map_err(lower_failure);
+        // Without advice to give, it would only hold memory.
+        *view = cfg!(feature = "scaling").then_some(seen);
+        answer
+    }
+
+    /// `scaling.advise`.
+    ///
+    /// # Errors
+    /// As [`Policy::advise`].
+    #[cfg(feature = "scaling")]
+    pub fn advise(this: &RefCell<Self>) -> Result<bindings::exports::ballast::policy::scaling::Advice, types::Failure> {
+        install_panic_hook();
+        let Self { parameters, memory, view } = &mut *this.borrow_mut();
+        let seen = view.take().unwrap_or_else(|| pull(&P::columns(parameters)));
+        let crate::Advice { shards, retire, reason } = P::advise(&seen, parameters, memory).map_err(lower_failure)?;
+        Ok(bindings::exports::ballast::policy::scaling::Advice { shards, retire, reason })
     }
 
     /// `state.save`.
@@ -153,8 +181,8 @@ fn install_panic_hook() {
     ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| log::log(Level::Error, &panic.to_string()))));
 }
 
-/// Exports a [`Policy`] as the world `stateful-slot-policy`. Say it once, at the top level of the crate, under
-/// `#[cfg(target_arch = "wasm32")]`.
+/// Exports a [`Policy`] as the world `stateful-slot-policy`, or `full-slot-policy` with the feature `scaling`. Say it once, at
+/// the top level of the crate, under `#[cfg(target_arch = "wasm32")]`.
 #[macro_export]
 macro_rules! export {
     ($policy:ty) => {
@@ -195,7 +223,31 @@ macro_rules! export {
                 }
             }
 
+            $crate::export_scaling!();
             $crate::guest::export_bindings!(Exported with_types_in $crate::guest);
+        }
+    };
+}
+
+/// The part of [`export!`] that only policies with advice have.
+#[cfg(not(feature = "scaling"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! export_scaling {
+    () => {};
+}
+
+/// The part of [`export!`] that only policies with advice have.
+#[cfg(feature = "scaling")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! export_scaling {
+    () => {
+        impl $crate::guest::exports::ballast::policy::scaling::Guest for Exported {
+            fn advise()
+            -> Result<$crate::guest::exports::ballast::policy::scaling::Advice, policy::Failure> {
+                INSTANCE.with(Instance::advise)
+            }
         }
     };
 }

@@ -49,6 +49,27 @@ pub trait Policy {
     /// # Errors
     /// [`Failure`] when there can be no answer to this view.
     fn plan(view: &View, parameters: &Self::Parameters, memory: &mut Self::Memory) -> Result<Proposal, Failure>;
+
+    /// How many shards should there be? Asked after [`Policy::plan`], with the same view, of policies with the feature
+    /// `scaling`.
+    ///
+    /// # Errors
+    /// [`Failure`] when there can be no answer to this view.
+    fn advise(view: &View, parameters: &Self::Parameters, memory: &mut Self::Memory) -> Result<Advice, Failure> {
+        let _ = (view, parameters, memory);
+        Err(Failure::NotReady("this policy gives no advice".to_owned()))
+    }
+}
+
+/// What a policy would tell an autoscaler.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Advice {
+    /// Primaries that should own slots, at least 1.
+    pub shards: u32,
+    /// Indexes of nodes to empty and give back, best first; empty when growing.
+    pub retire: Vec<u32>,
+    /// Why, for people.
+    pub reason: String,
 }
 
 /// Names of columns to pull.
