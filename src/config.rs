@@ -23,7 +23,7 @@ use crate::store::Retention;
 use crate::telemetry::LogFormat;
 use crate::{collector, lease, migration, policy};
 
-pub use file::{NodeRule, Scaling};
+pub use file::{Follow, NodeRule, Scaling, Standby, Victim};
 pub use problem::{ConfigError, Problem};
 pub use show::{Origin, Setting};
 

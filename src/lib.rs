@@ -22,6 +22,7 @@ pub mod examine;
 pub mod explain;
 pub mod guard;
 pub mod http;
+pub mod join;
 pub mod lab;
 pub mod lease;
 pub mod metrics;

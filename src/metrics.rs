@@ -74,7 +74,7 @@ impl Metrics {
                 if snapshot.is_some() {
                     self.shadows.cycle(&report.shadows);
                 }
-                self.nodes.seen(snapshot.as_deref());
+                self.nodes.seen(snapshot.as_deref(), report.scaling.as_ref());
             }
             Notice::Moving { migrations, overall, stuck } => {
                 self.work.running(migrations);

@@ -1,7 +1,6 @@
 //! `ballast add-node`: lets a node join, with the checks that redis-cli makes, and waits until all agree.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,8 +13,10 @@ use super::screen::Screen;
 use super::target::Target;
 use crate::cluster::live::Url;
 use crate::cluster::question::{ClusterNodes, Info};
-use crate::cluster::{Cluster, Command, Lane, Reply, ask};
+use crate::cluster::{Cluster, Command, ask};
+use crate::join::{self, JoinError};
 use crate::model::{Address, LinkState, NodeId, NodeRecord, Role, SlotSet, Snapshot};
+use crate::telemetry::chain;
 
 /// Who joins whom.
 #[derive(Debug, clap::Args)]
@@ -69,7 +70,10 @@ pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
         ));
     }
     let primary = args.replica_of.as_deref().map(|name| primary_for(name, &seen)).transpose()?;
-    let id = examine(cluster, new, &seen).await?;
+    let id = join::examine(cluster, new, &seen).await.map_err(|error| match error {
+        JoinError::Unfit { why, hint } => refused(why, hint),
+        other => other.into(),
+    })?;
     let existing = &seen.primaries.first().context("the cluster has no primary")?.address;
 
     let role =
@@ -81,9 +85,10 @@ pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
 
     let deadline = Instant::now() + args.timeout;
     if primary.is_none() {
-        copy_functions(cluster, existing, new).await?;
+        let copied = join::copy_functions(cluster, existing, new).await;
+        copied.context("the functions of the cluster cannot be copied to the new node")?;
     }
-    meet(cluster, existing, new).await?;
+    join::meet(cluster, existing, new).await?;
     let known_by = wait_until_met(cluster, &seen, new, &id, deadline).await?;
     let replica_of = primary.map(|index| seen.primaries[index as usize].id.clone());
     if let Some(primary) = &replica_of {
@@ -108,72 +113,6 @@ fn primary_for(name: &str, seen: &Snapshot) -> anyhow::Result<u32> {
     let serving = (0..).zip(&seen.primaries).filter(|(_, primary)| !primary.is(crate::model::Tag::Empty));
     let fewest = serving.map(|(index, _)| index).min_by_key(|index| replicas(*index));
     fewest.ok_or_else(|| refused("no primary owns slots", "name one: --replica-of ADDRESS"))
-}
-
-/// Refuses a node that holds data or knows others; returns its id.
-async fn examine(cluster: &dyn Cluster, new: &Address, seen: &Snapshot) -> anyhow::Result<NodeId> {
-    let info = ask(cluster, new, &Info, PATIENCE).await?;
-    if info.get("cluster_enabled") != Some("1") {
-        return Err(refused(format!("{new} does not run in cluster mode"), "start it with cluster-enabled yes"));
-    }
-    let records = ask(cluster, new, &ClusterNodes::of(new), PATIENCE).await?;
-    let own = records.iter().find(|node| node.myself).context("the new node does not name itself")?;
-    if seen.primaries.iter().any(|node| node.id == own.id) || seen.replicas.iter().any(|node| node.id == own.id) {
-        return Err(refused(format!("{new} is in this cluster already"), "'ballast check' lists its nodes"));
-    }
-    if records.len() > 1 || !own.slots.is_empty() {
-        return Err(refused(
-            format!("{new} knows {} other nodes and owns {} slots", records.len() - 1, own.slots.len()),
-            "CLUSTER RESET on it makes it forget them",
-        ));
-    }
-    if info.database_with_keys().is_some() {
-        return Err(refused(format!("{new} holds keys"), "FLUSHALL on it, if nobody needs them"));
-    }
-    Ok(own.id.clone())
-}
-
-/// One command to one node; its refusal is an error.
-async fn say(cluster: &dyn Cluster, node: &Address, command: Command) -> anyhow::Result<Reply> {
-    let shown = command.to_string();
-    let replies = cluster.call(node, Lane::Control, &[command], PATIENCE).await?;
-    let reply = replies.into_iter().next().with_context(|| format!("{node}: {shown}: no reply"))?;
-    reply.ok().with_context(|| format!("{node}: {shown}"))
-}
-
-/// A primary must know the functions that the others know, or calls fail once it owns slots. Replicas get them with the data.
-async fn copy_functions(cluster: &dyn Cluster, from: &Address, to: &Address) -> anyhow::Result<()> {
-    let dump = match say(cluster, from, Command::new("FUNCTION DUMP")).await {
-        Ok(Reply::Bytes(dump)) => dump,
-        Ok(_) => return Ok(()),
-        // Servers before 7.0 have no functions.
-        Err(error) if format!("{error:#}").to_ascii_lowercase().contains("unknown command") => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    let restore = Command::new("FUNCTION RESTORE").bytes(dump);
-    say(cluster, to, restore).await.context("the functions of the cluster cannot be copied to the new node")?;
-    Ok(())
-}
-
-/// Servers meet by IP address, and on a bus port that is not the client port plus 10000 only if it is named.
-async fn meet(cluster: &dyn Cluster, existing: &Address, new: &Address) -> anyhow::Result<()> {
-    let ip: IpAddr = match new.host.parse() {
-        Ok(ip) => ip,
-        Err(_) => {
-            let mut found = tokio::net::lookup_host((new.host.as_str(), new.port)).await?;
-            found.next().with_context(|| format!("{} has no IP address", new.host))?.ip()
-        }
-    };
-    let mut command = Command::new("CLUSTER MEET").arg(ip).arg(new.port);
-    if let Ok(Reply::List(pair)) = say(cluster, new, Command::new("CONFIG GET cluster-port")).await
-        && let Some(Reply::Bytes(port)) = pair.into_iter().nth(1)
-        && let Some(port) =
-            String::from_utf8(port).ok().and_then(|text| text.parse::<u16>().ok()).filter(|port| *port != 0)
-    {
-        command = command.arg(port);
-    }
-    say(cluster, existing, command).await?;
-    Ok(())
 }
 
 /// What every member says, the new one included; nothing for one that does not answer.
@@ -225,8 +164,8 @@ fn owners(view: &[NodeRecord]) -> BTreeMap<NodeId, SlotSet> {
 /// A node that has just met the others may not know the primary yet.
 async fn replicate(cluster: &dyn Cluster, new: &Address, primary: &NodeId, deadline: Instant) -> anyhow::Result<()> {
     wait(deadline, "the new node follows its primary", || async {
-        let outcome = say(cluster, new, Command::new("CLUSTER REPLICATE").arg(primary)).await;
-        outcome.err().map(|error| format!("{error:#}"))
+        let outcome = join::say(cluster, new, Command::new("CLUSTER REPLICATE").arg(primary)).await;
+        outcome.err().map(|error| chain(&error))
     })
     .await
 }

@@ -151,6 +151,8 @@ fn event_words(event: &Event) -> String {
         }
         Event::ConfigRefused { why } => format!("configuration refused: {why}"),
         Event::Cancelled { cycle, who, why } => format!("moves of cycle {cycle} cancelled{}", because(who, why)),
+        Event::ScaleWanted { shards, wanted, why } => format!("{wanted} shards are wanted instead of {shards}: {why}"),
+        Event::Introduced { address } => format!("{address} of the standby pool was let into the cluster"),
         Event::DrainBegun { address, forget, who, why, .. } => {
             let then = if *forget { ", and then forgotten" } else { "" };
             format!("{address} is to be emptied{then}{}", because(who, why))

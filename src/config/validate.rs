@@ -70,10 +70,12 @@ impl Notes {
 }
 
 /// The configuration that a file makes, with what is allowed but not wise, or everything that is wrong with it.
-pub(super) fn check(file: File, path: Option<&Path>, base: &Base<'_>) -> Result<(Config, Vec<String>), Vec<Finding>> {
+pub(super) fn check(mut file: File, path: Option<&Path>, base: &Base<'_>) -> Result<(Config, Vec<String>), Vec<Finding>> {
     let mut found = Notes::default();
     let notes = &mut found;
     limits(&file.limits, &file.collect, notes);
+    file.scaling.standby.file = file.scaling.standby.file.map(|path| base.path(path));
+    notes.within("scaling.max_shards", file.scaling.max_shards, file.scaling.min_shards..=16384);
     notes.within("scaling.memory_max", file.scaling.memory_max, 0.1..=1.0);
     notes.within("scaling.cpu_max", file.scaling.cpu_max, 0.1..=1.0);
     let listen = listen(&file.http, notes);

@@ -7,6 +7,7 @@ mod draining;
 mod leading;
 mod line;
 mod reloads;
+mod sizing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,7 @@ use crate::telemetry::chain;
 pub(super) const STANDING: &str = "standing";
 pub(super) const MEMBERS: &str = "members";
 pub(super) const PROMOTION: &str = "promotion";
+pub(super) const SCALER: &str = "scaler";
 const DRAINS: &str = "drains";
 /// What other daemons are told besides.
 pub(super) const PAST: &str = "past";
@@ -323,11 +325,12 @@ impl Control {
         if let Some(snapshot) = &turn.snapshot {
             self.see_drains(snapshot);
         }
-        self.last = Some(report.clone());
+        let before = self.last.replace(report.clone());
         if let Some(recovery) = &turn.recovery {
             self.tell(Happening::Recovered { slots: recovery.settled.len() });
         }
         self.show_turn(&crew, CycleSummary::from(&*report), turn.snapshot.clone(), turn.called);
+        self.size(&report, before.as_deref(), turn.fewer);
         self.show_drains();
         self.status.policy.failure = turn.failure.map(|failure| failure.to_string());
         (self.notify)(Notice::Cycle { report, snapshot: turn.snapshot });

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use super::command::Handle;
-use super::conduct::{Control, MEMBERS, PROMOTION, Start, stale_after_ms, tell};
+use super::conduct::{Control, MEMBERS, PROMOTION, SCALER, Start, stale_after_ms, tell};
 use super::deciders::Deciders;
 use super::feed::Feed;
 use super::keeper::Keeper;
@@ -19,7 +19,7 @@ use super::promotion::Promotion;
 use super::shadows::{Shadows, Tell};
 use super::signals::Signals;
 use super::status::Status;
-use super::turn::{Crew, Notify};
+use super::turn::{Crew, Notify, Sizing};
 use crate::clock::now_ms;
 use crate::cluster::Cluster;
 use crate::cluster::live::LiveCluster;
@@ -191,6 +191,7 @@ fn crew(config: &Config, store: &Store, lease: Option<&Lease>) -> Result<Crew, R
         past,
         members: store.get(MEMBERS)?,
         promise: None,
+        sizing: Sizing::new(store.get(SCALER)?.unwrap_or_default()),
         seen: None,
     })
 }

@@ -127,6 +127,16 @@ impl Drains {
         self.0.iter().map(|drain| NodeRule { drain: true, ..NodeRule::of(drain.id.as_str()) })
     }
 
+    /// Those that were asked for by `who`.
+    pub(super) fn of(&self, who: &str) -> impl Iterator<Item = &Drain> {
+        self.0.iter().filter(move |drain| drain.who == who)
+    }
+
+    /// Whether anything drains.
+    pub(super) fn any(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Those that are to be forgotten.
     pub(super) fn leaving(&self) -> Vec<Drain> {
         self.0.iter().filter(|drain| drain.forget).cloned().collect()

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::drains::DrainStatus;
 use super::status::Status;
-use crate::model::{Address, Snapshot, Tag};
+use crate::model::{Address, ScalingReport, Snapshot, Tag};
 
 /// How many shards there are and should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ pub struct Scale {
     /// Those that are wanted: a node that drains counts until it is empty, so that whoever obeys this number never takes one away
     /// that still has slots.
     pub desired_shards: usize,
+    /// So many would be right, in the policy's eyes; absent when it says nothing.
+    pub wanted_shards: Option<u32>,
     /// Why.
     pub reason: String,
     /// Where nodes are reached that drain, the empty ones included.
@@ -22,11 +24,11 @@ pub struct Scale {
     pub blocked_by: Option<String>,
 }
 
-/// Primaries that are wanted.
+/// Primaries that are wanted: those that are there and are not empty for good, and what is to be added.
 #[must_use]
-pub fn desired_shards(snapshot: &Snapshot) -> usize {
+pub fn desired_shards(snapshot: &Snapshot, scaling: Option<&ScalingReport>) -> usize {
     let spare = snapshot.primaries.iter().filter(|node| node.is(Tag::Draining) && node.is(Tag::Empty)).count();
-    snapshot.primaries.len() - spare
+    snapshot.primaries.len() - spare + scaling.map_or(0, |scaling| scaling.growth as usize)
 }
 
 impl Scale {
@@ -36,13 +38,20 @@ impl Scale {
         let snapshot = status.seen.as_deref()?;
         let draining = snapshot.primaries.iter().filter(|node| node.is(Tag::Draining));
         let draining: Vec<Address> = draining.map(|node| node.address.clone()).collect();
-        let (shards, desired_shards) = (snapshot.primaries.len(), desired_shards(snapshot));
-        let reason = match (draining.len(), shards - desired_shards) {
-            (0, _) => "nothing drains".to_owned(),
-            (count, empty) => format!("{count} nodes drain, of which {empty} are empty"),
+        let scaling = status.last_cycle.as_ref().and_then(|cycle| cycle.scaling.as_ref());
+        let (shards, desired_shards) = (snapshot.primaries.len(), desired_shards(snapshot, scaling));
+        let empty = snapshot.primaries.iter().filter(|node| node.is(Tag::Draining) && node.is(Tag::Empty)).count();
+        let mut reason = match draining.len() {
+            0 => "nothing drains".to_owned(),
+            count => format!("{count} nodes drain, of which {empty} are empty"),
         };
+        if let Some(scaling) = scaling {
+            let waits = scaling.waits.iter().map(|waits| format!(" ({waits})")).collect::<String>();
+            reason = format!("{}{waits}; {reason}", scaling.reason);
+        }
         let blocked_by = status.drains.iter().find_map(|drain: &DrainStatus| drain.blocked_by.clone());
-        Some(Self { shards, desired_shards, reason, draining, blocked_by })
+        let wanted_shards = scaling.map(|scaling| scaling.wanted);
+        Some(Self { shards, desired_shards, wanted_shards, reason, draining, blocked_by })
     }
 }
 

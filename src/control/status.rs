@@ -11,7 +11,7 @@ use super::shadows::ShadowStatus;
 use crate::migration::{Overall, Progress, Recovery};
 use crate::model::{
     Address, CycleOutcome, CycleReport, Mode, NodeId, OpenSlot, PolicyId, Prediction, Realised, RefusalCheck,
-    ShadowReport, Snapshot, SnapshotSummary, Tag, Timings, resource,
+    ScalingReport, ShadowReport, Snapshot, SnapshotSummary, Tag, Timings, resource,
 };
 
 /// What the daemon is at.
@@ -231,6 +231,9 @@ pub struct CycleSummary {
     /// What shadows would have done.
     #[serde(default)]
     pub shadows: Vec<ShadowReport>,
+    /// What was advised about the number of shards.
+    #[serde(default)]
+    pub scaling: Option<ScalingReport>,
     /// Milliseconds, by part.
     pub timings: Timings,
 }
@@ -275,6 +278,7 @@ impl From<&CycleReport> for CycleSummary {
             predictions: report.predictions.clone(),
             realised: report.realised.clone(),
             shadows: report.shadows.clone(),
+            scaling: report.scaling.clone(),
             timings: report.timings,
         }
     }

@@ -3,6 +3,9 @@
 //! A turn runs beside the loop and owns, while it lasts, everything that only turns use: the [`Crew`]. It changes nothing
 //! else; what came of it goes back as a [`Turn`]. Dropping it inside leaves at worst slots open, which the journal knows.
 
+mod departures;
+mod sizing;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::Notice;
-use super::conduct::{MEMBERS, PAST};
+use super::conduct::{MEMBERS, PAST, tell};
 use super::deciders::{Deciders, Successor};
 use super::drains::Drain;
 use super::given::Given;
@@ -25,15 +28,14 @@ use super::status::Activity;
 use crate::clock::now_ms;
 use crate::cluster::Cluster;
 use crate::collector::Collector;
-use crate::config::{Config, NodeRule};
+use crate::config::{Config, Follow, NodeRule};
 use crate::guard::{self, ApprovedPlan, Ledger, Past, members};
 use crate::migration::{self, Amount, Context, Journal, Recovery, Stop, Tally};
 use crate::model::{
     Address, CycleOutcome, CycleReport, MigrationReport, Mode, NodeId, Plan, PolicyId, ShadowReport, SlotSet, Snapshot,
 };
 use crate::policy::{Policy as _, PolicyFailure, PolicyHost, Source};
-use crate::retire::{self, Next, Rehoming};
-use crate::store::Basis;
+use crate::store::{Basis, Event};
 use crate::telemetry::chain;
 
 /// Everything that turns use and change, one turn at a time.
@@ -46,6 +48,8 @@ pub(super) struct Crew {
     pub(super) members: Option<BTreeSet<NodeId>>,
     /// What the last plan promised, until it can be said what came of it.
     pub(super) promise: Option<Promise>,
+    /// How many shards are wanted, and since when.
+    pub(super) sizing: Sizing,
     /// What was seen last.
     pub(super) seen: Option<Arc<Snapshot>>,
 }
@@ -73,6 +77,8 @@ pub(super) struct Orders {
     pub(super) notify: Notify,
 }
 
+pub(super) use sizing::{Fewer, Sizing};
+
 /// Where notices go; must not block.
 pub(super) type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
 
@@ -95,6 +101,8 @@ pub(super) struct Turn {
     /// Whether the policy was really called: one that rests after a fault is not.
     pub(super) called: bool,
     pub(super) effort: Effort,
+    /// Whom to empty, since fewer shards are wanted.
+    pub(super) fewer: Option<Fewer>,
     /// What the decision hung on; absent when nobody was asked.
     given: Option<Given>,
 }
@@ -108,6 +116,11 @@ impl Crew {
 }
 
 impl Orders {
+    /// Keeps an event in the history, and shows it to whoever listens.
+    fn tell(&self, event: Event) {
+        tell(&self.keeper.store, &self.notify, event);
+    }
+
     fn at(&self, activity: Activity) {
         self.doing.send_modify(|doing| doing.activity = activity);
     }
@@ -139,7 +152,8 @@ pub(super) async fn take(mut crew: Crew, orders: Orders) -> (Crew, Turn) {
         if let Some(approved) = review(&mut crew, &orders, &mut turn, &snapshot, plan, &ledger) {
             act(&mut crew, &orders, &mut turn, &snapshot, approved).await;
         }
-        departures(&crew, &orders, &turn, &snapshot).await;
+        departures::departures(&crew, &orders, &turn, &snapshot).await;
+        sizing::arrivals(&mut crew, &orders, &turn, &snapshot).await;
         if let Some(judged) = judged {
             turn.report.shadows = judged.await.unwrap_or_default();
         }
@@ -167,7 +181,7 @@ async fn keep(orders: &Orders, turn: &Turn) {
 impl Turn {
     fn begin(orders: &Orders) -> Self {
         let report = CycleReport::begin(orders.cycle, now_ms(), orders.mode);
-        Self { report, snapshot: None, recovery: None, failure: None, called: false, effort: Effort::None, given: None }
+        Self { report, snapshot: None, recovery: None, failure: None, called: false, effort: Effort::None, fewer: None, given: None }
     }
 }
 
@@ -290,14 +304,17 @@ async fn decide(crew: &mut Crew, orders: &Orders, turn: &mut Turn, snapshot: &Ar
     let view = snapshot.clone();
     let began = Instant::now();
     let calls = policy.stats().calls;
+    let follow = orders.config.scaling.follow;
     let asked = tokio::task::spawn_blocking(move || {
         let answer = policy.plan(&view);
-        (policy, answer)
+        let advice = (follow != Follow::Off && answer.is_ok()).then(|| policy.advise(&view));
+        (policy, answer, advice)
     });
-    let (policy, answer) = asked.await.unwrap_or_else(|bug| std::panic::resume_unwind(bug.into_panic()));
+    let (policy, answer, advice) = asked.await.unwrap_or_else(|bug| std::panic::resume_unwind(bug.into_panic()));
     turn.report.timings.policy_ms = milliseconds(began);
     turn.called = policy.stats().calls > calls;
     crew.deciders.put_back(policy);
+    sizing::hear(crew, orders, turn, snapshot, advice).await;
     match answer {
         Ok(plan) => Some(plan),
         Err(failure) => {
@@ -430,36 +447,16 @@ async fn act(crew: &mut Crew, orders: &Orders, turn: &mut Turn, snapshot: &Snaps
     }
 }
 
-/// Takes out the nodes that are to leave and are empty, one step a cycle for each; the next look decides what follows.
-async fn departures(crew: &Crew, orders: &Orders, turn: &Turn, snapshot: &Snapshot) {
+/// Whether nodes may join or leave at the end of this turn.
+async fn may_change_members(orders: &Orders, turn: &Turn) -> bool {
     // What has just moved is not in the snapshot, and a node may be the end of a migration that is in doubt.
     let moved = !turn.report.migrations.is_empty();
-    if orders.leaving.is_empty() || orders.mode != Mode::Auto || moved || orders.stop.is_asked() {
-        return;
+    if orders.mode != Mode::Auto || moved || orders.stop.is_asked() {
+        return false;
     }
     let journal = orders.journal.clone();
     let unfinished = tokio::task::spawn_blocking(move || journal.unfinished()).await;
-    if !matches!(unfinished, Ok(Ok(unfinished)) if unfinished.is_empty()) {
-        return;
-    }
-    for Drain { id, address, .. } in &orders.leaving {
-        let done = match retire::next(id, snapshot) {
-            Next::Wait(_) | Next::Gone => continue,
-            Next::Rehome(rehomings) => {
-                for Rehoming { replica, at, .. } in &rehomings {
-                    info!(node = %address, %replica, follows = %at, "a replica of a node that leaves follows another");
-                }
-                retire::rehome(&*crew.cluster, &rehomings).await
-            }
-            Next::Forget(others) => {
-                info!(node = %address, nodes = others.len(), "an emptied node leaves: the others forget it");
-                retire::leave(&*crew.cluster, address, id, &others).await
-            }
-        };
-        if let Err(error) = done {
-            warn!(node = %address, error = %chain(&error), "a node does not leave yet");
-        }
-    }
+    matches!(unfinished, Ok(Ok(unfinished)) if unfinished.is_empty())
 }
 
 fn why_incomplete(planned: usize, moved: usize, stopped: bool, reports: &[MigrationReport]) -> String {

@@ -68,6 +68,7 @@ impl Loads {
             // What shadows do, cycles tell.
             Event::ShadowLoaded { .. } | Event::ShadowRefused { .. } | Event::Promoted { .. } => (),
             // What drains come to, nodes show.
+            Event::ScaleWanted { .. } | Event::Introduced { .. } => (),
             Event::DrainBegun { .. } | Event::DrainEnded { .. } | Event::Emptied { .. } | Event::Left { .. } => (),
             Event::Started { .. } | Event::Stopped { .. } | Event::Recovered { .. } | Event::Cancelled { .. } => (),
         }

@@ -7,6 +7,7 @@ use prometheus::{CounterVec, Gauge, GaugeVec};
 
 use super::family::Families;
 use crate::control::{NodeRow, desired_shards, node_rows};
+use crate::model::ScalingReport;
 use crate::model::{Address, NO_OWNER, Problem, SLOT_COUNT, Snapshot, Tag, resource};
 
 /// Slots shown by their load: enough to see a giant one and its kin, few enough for any cluster.
@@ -84,7 +85,7 @@ impl Nodes {
     }
 
     /// Shows what was seen last; `None`: the cluster could not be seen, and what was seen before stays, with its time.
-    pub(super) fn seen(&self, snapshot: Option<&Snapshot>) {
+    pub(super) fn seen(&self, snapshot: Option<&Snapshot>, scaling: Option<&ScalingReport>) {
         let Some(snapshot) = snapshot else {
             self.up.set(0.0);
             self.collect_errors.with_label_values(&["cluster"]).inc();
@@ -102,7 +103,7 @@ impl Nodes {
         }
         self.members(&count_members(snapshot));
         self.shards.set(snapshot.primaries.len() as f64);
-        self.shards_desired.set(desired_shards(snapshot) as f64);
+        self.shards_desired.set(desired_shards(snapshot, scaling) as f64);
         let uncovered = snapshot.owners.as_slice().iter().filter(|owner| **owner == NO_OWNER).count();
         let mut open: Vec<_> = snapshot.open_slots.iter().map(|open| open.slot).collect();
         open.sort_unstable();

@@ -369,6 +369,9 @@ pub struct CycleReport {
     /// What policies would have done that are asked beside the one that decides.
     #[serde(default)]
     pub shadows: Vec<ShadowReport>,
+    /// What was advised about the number of shards, if anybody was asked.
+    #[serde(default)]
+    pub scaling: Option<ScalingReport>,
     /// What was moved.
     pub migrations: Vec<MigrationReport>,
     /// How it ended.
@@ -394,11 +397,27 @@ impl CycleReport {
             predictions: BTreeMap::new(),
             realised: None,
             shadows: Vec::new(),
+            scaling: None,
             migrations: Vec::new(),
             outcome: CycleOutcome::NoChange,
             timings: Timings { collect_ms: 0.0, policy_ms: 0.0, review_ms: 0.0, migrate_ms: 0.0 },
         }
     }
+}
+
+/// What was advised about the number of shards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScalingReport {
+    /// Primaries that do not drain.
+    pub shards: u32,
+    /// So many would be right.
+    pub wanted: u32,
+    /// So many more are asked for and let in now.
+    pub growth: u32,
+    /// Why, in the policy's words.
+    pub reason: String,
+    /// Why nothing is done about it yet, if anything is to be done.
+    pub waits: Option<String>,
 }
 
 /// Milliseconds of a cycle, by part.

@@ -116,6 +116,20 @@ pub enum Event {
         /// The reason given.
         why: String,
     },
+    /// Another number of shards is wanted than there is, and something is done about it.
+    ScaleWanted {
+        /// Primaries that do not drain.
+        shards: u32,
+        /// So many would be right.
+        wanted: u32,
+        /// The policy's reason.
+        why: String,
+    },
+    /// A node of the standby pool was let into the cluster.
+    Introduced {
+        /// Where it is reached.
+        address: Address,
+    },
     /// A node is to be emptied.
     DrainBegun {
         /// Who.

@@ -33,6 +33,8 @@ use std::sync::Arc;
 
 use crate::{Columns, Failure, Policy, Proposal, View, ViewNode, parse_parameters};
 use bindings::ballast::policy::{cluster, log, types};
+#[cfg(feature = "scaling")]
+use bindings::exports::ballast::policy::scaling;
 
 /// How much a line matters: the daemon drops what is above its own level.
 pub use bindings::ballast::policy::log::Level;
@@ -102,12 +104,12 @@ impl<P: Policy> Instance<P> {
     /// # Errors
     /// As [`Policy::advise`].
     #[cfg(feature = "scaling")]
-    pub fn advise(this: &RefCell<Self>) -> Result<bindings::exports::ballast::policy::scaling::Advice, types::Failure> {
+    pub fn advise(this: &RefCell<Self>) -> Result<scaling::Advice, types::Failure> {
         install_panic_hook();
         let Self { parameters, memory, view } = &mut *this.borrow_mut();
         let seen = view.take().unwrap_or_else(|| pull(&P::columns(parameters)));
         let crate::Advice { shards, retire, reason } = P::advise(&seen, parameters, memory).map_err(lower_failure)?;
-        Ok(bindings::exports::ballast::policy::scaling::Advice { shards, retire, reason })
+        Ok(scaling::Advice { shards, retire, reason })
     }
 
     /// `state.save`.

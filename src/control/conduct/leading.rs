@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::super::command::Answer;
 use super::super::peers::read;
-use super::{Control, DRAINS, MEMBERS, PAST, PROMOTION, Promotion, STANDING};
+use super::{Control, DRAINS, MEMBERS, PAST, PROMOTION, Promotion, SCALER, STANDING};
 use crate::clock::now_ms;
 use crate::lease::Shared;
 use crate::model::Mode;
@@ -76,6 +76,9 @@ impl Control {
         if let Some(past) = read(shared, PAST) {
             crew.past = past;
         }
+        if let Some(scaler) = read(shared, SCALER) {
+            crew.sizing.scaler = scaler;
+        }
         if let Some(members) = read(shared, MEMBERS) {
             crew.members = Some(members);
             if let Err(error) = self.keeper.store.put(MEMBERS, &crew.members) {
@@ -97,6 +100,7 @@ impl Control {
         self.keeper.tell(PROMOTION, &self.promotion);
         if let Some(crew) = &self.crew {
             self.keeper.tell(PAST, &crew.past);
+            self.keeper.tell(SCALER, &crew.sizing.scaler);
             if let Some(members) = &crew.members {
                 self.keeper.tell(MEMBERS, members);
             }

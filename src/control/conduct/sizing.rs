@@ -1,0 +1,68 @@
+//! Following the policy's advice about the number of shards: whom to empty, and whom to keep after all.
+
+use tracing::info;
+
+use super::super::drains::DrainWish;
+use super::super::scaler::victims;
+use super::super::turn::Fewer;
+use super::{Control, Happening};
+use crate::model::CycleReport;
+
+/// Who asks for drains that nobody asked for by hand.
+const WHO: &str = "scaling";
+
+impl Control {
+    /// Does what the last cycle says about the number of shards, as far as it is about nodes that are in the cluster.
+    pub(super) fn size(&mut self, report: &CycleReport, before: Option<&CycleReport>, fewer: Option<Fewer>) {
+        let Some(scaling) = &report.scaling else { return };
+        let grows = |report: &CycleReport| report.scaling.as_ref().is_some_and(|scaling| scaling.growth > 0);
+        if grows(report) {
+            if !before.is_some_and(grows) {
+                let (shards, wanted, why) = (scaling.shards, scaling.wanted, scaling.reason.clone());
+                self.tell(Happening::ScaleWanted { shards, wanted, why });
+            }
+            self.keep_all(&scaling.reason);
+        }
+        if let Some(fewer) = fewer {
+            self.take_one_out(&fewer, scaling.shards, scaling.wanted);
+        }
+    }
+
+    /// Lets nodes have slots again that were about to go.
+    fn keep_all(&mut self, why: &str) {
+        let leaving: Vec<String> = self.drains.of(WHO).map(|drain| drain.id.to_string()).collect();
+        for node in leaving {
+            if let Err(error) = self.undrain(&node, WHO.to_owned(), why.to_owned()) {
+                info!(node, error, "a node that was to be taken out goes all the same");
+            }
+        }
+    }
+
+    fn take_one_out(&mut self, fewer: &Fewer, shards: u32, wanted: u32) {
+        // One after the other, whoever asked.
+        if self.drains.any() {
+            return;
+        }
+        let Some(seen) = self.status.seen.clone() else { return };
+        let chosen = victims(self.config.scaling.victim, &fewer.retire, &seen);
+        let refusal = match chosen {
+            Err(why) => why,
+            Ok(chosen) => {
+                let mut refusal = String::new();
+                for victim in chosen {
+                    let (who, why) = (WHO.to_owned(), fewer.reason.clone());
+                    match self.drain(DrainWish { node: victim.to_string(), forget: true, force: false, who, why }) {
+                        Ok(_) => {
+                            self.tell(Happening::ScaleWanted { shards, wanted, why: fewer.reason.clone() });
+                            return;
+                        }
+                        // The next one may hold less.
+                        Err(why) => refusal = why,
+                    }
+                }
+                refusal
+            }
+        };
+        info!(shards, wanted, refusal, "fewer shards would do, and no node is taken out");
+    }
+}
