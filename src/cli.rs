@@ -6,6 +6,7 @@
 
 mod add_node;
 mod advance;
+mod approve;
 mod archive;
 mod author;
 mod carry_out;
@@ -92,6 +93,8 @@ enum Command {
     Pause(steer::PauseArgs),
     /// Lets a paused or halted daemon go on
     Resume(steer::Args),
+    /// Shows the plan that waits for a person, and approves it or drops it
+    Approve(approve::Args),
     /// Has a running daemon empty a node, and the cluster forget it if that is wished
     Drain(drain::Args),
     /// Lets a node that was drained have slots again
@@ -157,6 +160,7 @@ async fn dispatch(command: Command, screen: &Screen) -> Outcome {
         Command::Explain(args) => explain::run(&args, screen),
         Command::Pause(args) => steer::pause(args, screen).await,
         Command::Resume(args) => steer::resume(args, screen).await,
+        Command::Approve(args) => approve::run(args, screen).await,
         Command::Drain(args) => drain::run(args, screen).await,
         Command::Undrain(args) => drain::undrain(args, screen).await,
         Command::Cancel(args) => steer::cancel(args, screen).await,

@@ -11,7 +11,9 @@ mod problem;
 mod rule;
 mod show;
 mod validate;
+mod window;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,19 +23,26 @@ use crate::guard::Limits;
 use crate::model::{Address, Mode};
 use crate::store::Retention;
 use crate::telemetry::LogFormat;
-use crate::{collector, lease, migration, policy};
+use crate::{collector, lease, migration, policy, webhook};
 
 pub use file::{Follow, NodeRule, Scaling, Standby, Victim};
 pub use problem::{ConfigError, Problem};
 pub use show::{Origin, Setting};
+pub use window::{Hours, Window};
 
 /// Everything that an operator can say, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The file that it was read from.
     pub path: Option<PathBuf>,
-    /// `dry-run` or `auto`.
+    /// `dry-run`, `approval` or `auto`.
     pub mode: Mode,
+    /// How plans are approved in that mode.
+    pub approval: Approval,
+    /// When slots may move; always without any.
+    pub windows: Vec<Window>,
+    /// Who is told of what happens.
+    pub webhooks: Vec<webhook::Settings>,
     /// Which cluster.
     pub cluster: Cluster,
     /// Time from the start of one cycle to the start of the next.
@@ -77,6 +86,17 @@ pub struct Cluster {
     pub access: Access,
     /// How long making a connection may take.
     pub connect_timeout: Duration,
+    /// Where nodes are reached from here that announce other addresses.
+    pub announce_map: BTreeMap<Address, Address>,
+}
+
+/// How plans are approved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// How long a plan waits.
+    pub expires: Duration,
+    /// A file that names approved plans, one a line.
+    pub file: Option<PathBuf>,
 }
 
 /// Who decides, and within which bounds.
@@ -135,7 +155,7 @@ pub fn read(
     variables: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigError> {
     let source = problem::Source::new(text, path);
-    let variables: std::collections::BTreeMap<String, String> = variables.into_iter().collect();
+    let variables: BTreeMap<String, String> = variables.into_iter().collect();
     let table = source.table().map_err(ConfigError::Wrong)?;
     let (file, overridden) = environment::overlay(table, &variables).map_err(ConfigError::Wrong)?;
     let directory = path.and_then(Path::parent).unwrap_or(Path::new(""));

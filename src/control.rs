@@ -4,6 +4,7 @@
 //! whom to ask and whether to act; how to look, plan, review and move, others know. It knows no HTTP and no terminal.
 
 mod alarm;
+mod approval;
 mod command;
 mod conduct;
 mod config_watch;
@@ -28,6 +29,7 @@ mod standing;
 mod status;
 mod turn;
 
+pub use approval::Waiting;
 pub use command::{Answer, Command, Handle, Notice};
 pub use daemon::{RunError, run};
 pub use drains::{Drain, DrainStatus, DrainWish};
@@ -38,5 +40,5 @@ pub use scale::{Scale, desired_shards, terminable};
 pub use shadows::ShadowStatus;
 pub use status::{
     Activity, Balance, ConfigStatus, CycleSummary, NodeRow, PolicyStatus, RefusalSummary, Reload, Status, Totals,
-    node_rows,
+    WaitingStatus, node_rows,
 };

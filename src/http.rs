@@ -5,6 +5,7 @@
 
 mod answer;
 mod api;
+mod approval;
 mod measure;
 mod nodes;
 mod probe;
@@ -49,6 +50,8 @@ fn router(faces: Arc<Faces>) -> Router {
         .route("/api/v1/pause", post(api::pause))
         .route("/api/v1/resume", post(api::resume))
         .route("/api/v1/cancel", post(api::cancel))
+        .route("/api/v1/approve", post(approval::approve))
+        .route("/api/v1/reject", post(approval::reject))
         .route("/api/v1/policy/promote", post(api::promote))
         .route("/api/v1/nodes/{node}/drain", post(nodes::drain).delete(nodes::undrain))
         .route("/-/reload", post(api::reload))
@@ -64,6 +67,7 @@ fn router(faces: Arc<Faces>) -> Router {
         .route("/api/v1/events", get(api::events))
         .route("/api/v1/journal", get(api::journal))
         .route("/api/v1/explain", get(api::explanation))
+        .route("/api/v1/approval", get(approval::waiting))
         .route("/api/v1/scale", get(nodes::scale))
         .route("/api/v1/nodes/{node}/drain", get(nodes::drain_status))
         .route("/api/v1/nodes/{node}/terminable", get(nodes::terminable))

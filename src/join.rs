@@ -119,7 +119,8 @@ pub async fn meet(cluster: &dyn Cluster, existing: &Address, new: &Address) -> R
         Ok(ip) => ip,
         Err(_) => {
             let nameless = |cause| JoinError::Nameless { host: new.host.clone(), cause };
-            let mut found = tokio::net::lookup_host((new.host.as_str(), new.port)).await.map_err(|e| nameless(Some(e)))?;
+            let mut found =
+                tokio::net::lookup_host((new.host.as_str(), new.port)).await.map_err(|e| nameless(Some(e)))?;
             found.next().ok_or_else(|| nameless(None))?.ip()
         }
     };

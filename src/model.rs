@@ -13,7 +13,7 @@ pub mod units;
 pub use plan::{Move, Plan, PolicyId, ProposedMove};
 pub use report::{
     CycleOutcome, CycleReport, MigrationReport, Mode, PaceReport, Prediction, Protocol, Realised, Refusal,
-    RefusalCheck, ShadowReport, ScalingReport, Timings,
+    RefusalCheck, ScalingReport, ShadowReport, Timings,
 };
 pub use slot::{InvalidSlot, SLOT_COUNT, SlotId, SlotSet};
 pub use snapshot::{

@@ -151,6 +151,11 @@ fn event_words(event: &Event) -> String {
         }
         Event::ConfigRefused { why } => format!("configuration refused: {why}"),
         Event::Cancelled { cycle, who, why } => format!("moves of cycle {cycle} cancelled{}", because(who, why)),
+        Event::PlanWaits { plan, slots, summary, .. } => {
+            format!("plan {plan} waits for approval, {slots} slots: {summary}")
+        }
+        Event::PlanApproved { plan, who, why } => format!("plan {plan} was approved{}", because(who, why)),
+        Event::PlanDropped { plan, who, why } => format!("plan {plan} was dropped{}", because(who, why)),
         Event::ScaleWanted { shards, wanted, why } => format!("{wanted} shards are wanted instead of {shards}: {why}"),
         Event::Introduced { address } => format!("{address} of the standby pool was let into the cluster"),
         Event::DrainBegun { address, forget, who, why, .. } => {

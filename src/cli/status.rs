@@ -36,6 +36,13 @@ fn text(status: &Status) -> String {
     let policy = status.policy.id.as_ref().map_or("none loaded".to_owned(), ToString::to_string);
     let why = if status.mode_reason.is_empty() { String::new() } else { format!(" ({})", status.mode_reason) };
     line(format!("{}  {}{why}  {seen}  policy {policy}", status.cluster, status.mode));
+    if let Some(waiting) = &status.waiting {
+        let slots = waiting.slots;
+        line(match &waiting.approved_by {
+            Some(who) => format!("plan {} of {slots} slots is approved by {who}", waiting.plan),
+            None => format!("plan {} of {slots} slots waits: `ballast approve {}`", waiting.plan, waiting.plan),
+        });
+    }
     if let Some(overall) = &status.moving {
         line(format!("moving  {}", moves(overall)));
     }

@@ -6,7 +6,7 @@
 mod access;
 mod url;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +32,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct LiveCluster {
     access: Access,
     connect_timeout: Duration,
+    /// Where nodes are reached from here that announce other addresses.
+    announce_map: BTreeMap<Address, Address>,
     links: Mutex<HashMap<(Address, Lane), Arc<Link>>>,
 }
 
@@ -50,13 +52,19 @@ impl LiveCluster {
     #[must_use]
     pub fn new(access: Access) -> Self {
         crate::web::trust_ring();
-        Self { access, connect_timeout: CONNECT_TIMEOUT, links: Mutex::default() }
+        Self { access, connect_timeout: CONNECT_TIMEOUT, announce_map: BTreeMap::new(), links: Mutex::default() }
     }
 
     /// The same with another limit on making a connection.
     #[must_use]
     pub fn with_connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }
+    }
+
+    /// The same, reaching nodes that announce an address which is none from here at another one.
+    #[must_use]
+    pub fn with_announce_map(self, announce_map: BTreeMap<Address, Address>) -> Self {
+        Self { announce_map, ..self }
     }
 
     fn links(&self) -> std::sync::MutexGuard<'_, HashMap<(Address, Lane), Arc<Link>>> {
@@ -97,6 +105,7 @@ impl LiveCluster {
         if let Some(password) = self.access.password.read().map_err(|error| error.to_string())? {
             redis = redis.set_password(password.reveal());
         }
+        let node = self.announce_map.get(node).unwrap_or(node);
         let host = node.host.clone();
         let address = match &self.access.tls {
             None => redis::ConnectionAddr::Tcp(host, node.port),

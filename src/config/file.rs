@@ -3,6 +3,7 @@
 //! What is read can be written back, key by key, for `ballast config show`: `show` reads that, and `for_whom` marks there
 //! what is not for everybody's eyes.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::model::{Address, units};
 use crate::policy;
 use crate::store::Retention;
 use crate::telemetry::LogFormat;
+use crate::webhook;
 
 /// The whole file.
 #[derive(Deserialize, Serialize, Default)]
@@ -29,6 +31,9 @@ pub(super) struct File {
     pub(super) limits: Limits,
     pub(super) migration: Migration,
     pub(super) scaling: Scaling,
+    pub(super) approval: Approval,
+    pub(super) window: Vec<Window>,
+    pub(super) webhook: Vec<Webhook>,
     pub(super) lease: Lease,
     pub(super) http: Http,
     pub(super) log: Log,
@@ -132,6 +137,53 @@ pub(super) enum Mode {
     #[default]
     DryRun,
     Auto,
+    Approval,
+}
+
+/// How plans are approved in the mode of that name.
+#[derive(Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Approval {
+    #[serde(with = "units::duration")]
+    pub(super) expires: Duration,
+    #[serde(serialize_with = "for_whom::path")]
+    pub(super) file: Option<PathBuf>,
+}
+
+impl Default for Approval {
+    fn default() -> Self {
+        Self { expires: Duration::from_secs(86_400), file: None }
+    }
+}
+
+/// When slots may move: a `[[window]]` of the file.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Window {
+    pub(super) cron: String,
+    #[serde(with = "units::duration")]
+    pub(super) duration: Duration,
+    #[serde(default = "utc")]
+    pub(super) time_zone: String,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
+}
+
+/// Who is told of what happens: a `[[webhook]]` of the file.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Webhook {
+    pub(super) name: String,
+    #[serde(serialize_with = "for_whom::host")]
+    pub(super) url: String,
+    #[serde(default, serialize_with = "for_whom::path")]
+    pub(super) secret_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) events: Vec<String>,
+    #[serde(default)]
+    pub(super) format: webhook::Format,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -150,6 +202,8 @@ pub(super) struct Cluster {
     pub(super) password_credential: Option<String>,
     #[serde(with = "units::duration")]
     pub(super) connect_timeout: Duration,
+    #[serde(serialize_with = "for_whom::announced")]
+    pub(super) announce_map: BTreeMap<Address, Address>,
     #[serde(serialize_with = "for_whom::tls")]
     pub(super) tls: Option<Tls>,
 }
@@ -165,6 +219,7 @@ impl Default for Cluster {
             password_env: None,
             password_credential: None,
             connect_timeout: crate::cluster::live::CONNECT_TIMEOUT,
+            announce_map: BTreeMap::new(),
             tls: None,
         }
     }
@@ -390,6 +445,8 @@ pub(super) struct State {
     pub(super) keep: Duration,
     pub(super) keep_reports: u64,
     pub(super) keep_snapshots: u64,
+    #[serde(with = "units::size")]
+    pub(super) keep_bytes: u64,
 }
 
 impl Default for State {
@@ -400,6 +457,7 @@ impl Default for State {
             keep: Duration::from_millis(retention.age_ms),
             keep_reports: retention.reports,
             keep_snapshots: retention.snapshots,
+            keep_bytes: retention.bytes,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The marks stand at the fields of `file`, where a new key gets its own. A marked value is a table of one entry, whose
 //! name no key can have.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::ser::SerializeMap as _;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use super::file::Tls;
 use super::validate;
 use crate::cluster::live::Url;
+use crate::model::Address;
 
 /// In the place of a password.
 pub(super) const HIDDEN: &str = "***";
@@ -65,6 +67,13 @@ pub(super) fn user<T: Serialize, S: Serializer>(user: &T, serializer: S) -> Resu
 
 pub(super) fn host<T: Serialize, S: Serializer>(host: &T, serializer: S) -> Result<S::Ok, S::Error> {
     marked(About::Host, host, serializer)
+}
+
+/// Two hosts each.
+pub(super) fn announced<S: Serializer>(map: &BTreeMap<Address, Address>, serializer: S) -> Result<S::Ok, S::Error> {
+    let pairs: Vec<String> =
+        map.iter().flat_map(|(announced, reached)| [announced, reached]).map(ToString::to_string).collect();
+    marked(About::Host, &pairs, serializer)
 }
 
 pub(super) fn path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {

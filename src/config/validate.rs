@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use super::file::{self, File, NodeRule};
 use super::problem::Finding;
-use super::{Cluster, Config, Policy, Shadow};
+use super::{Approval, Cluster, Config, Policy, Shadow, Window};
 use crate::cluster::live::{Access, Password, Secret, Tls, Url};
 use crate::guard::Limits;
 use crate::model::{Address, Mode};
-use crate::store::Retention;
-use crate::{collector, lease, migration, policy};
+use crate::store::{Event, Retention};
+use crate::{collector, lease, migration, policy, webhook};
 
 /// The policy that runs when none is named.
 const DEFAULT_POLICY: &str = "balance";
@@ -70,7 +70,11 @@ impl Notes {
 }
 
 /// The configuration that a file makes, with what is allowed but not wise, or everything that is wrong with it.
-pub(super) fn check(mut file: File, path: Option<&Path>, base: &Base<'_>) -> Result<(Config, Vec<String>), Vec<Finding>> {
+pub(super) fn check(
+    mut file: File,
+    path: Option<&Path>,
+    base: &Base<'_>,
+) -> Result<(Config, Vec<String>), Vec<Finding>> {
     let mut found = Notes::default();
     let notes = &mut found;
     limits(&file.limits, &file.collect, notes);
@@ -80,6 +84,10 @@ pub(super) fn check(mut file: File, path: Option<&Path>, base: &Base<'_>) -> Res
     notes.within("scaling.cpu_max", file.scaling.cpu_max, 0.1..=1.0);
     let listen = listen(&file.http, notes);
     let lease = lease(file.lease, base, notes);
+    notes.within_time("approval.expires", file.approval.expires, seconds(60)..=seconds(30 * 86_400));
+    notes.require(file.state.keep_bytes >= 16 << 20, "state.keep_bytes", "16MiB or more is accepted");
+    let windows = windows(&file.window, notes);
+    let webhooks = webhooks(file.webhook, base, notes);
     let cluster = cluster(file.cluster, base, notes);
     let policy = policy(file.policy, base, notes);
     let shadows = shadows(file.shadow, base, notes);
@@ -94,7 +102,11 @@ pub(super) fn check(mut file: File, path: Option<&Path>, base: &Base<'_>) -> Res
         mode: match file.mode {
             file::Mode::DryRun => Mode::DryRun,
             file::Mode::Auto => Mode::Auto,
+            file::Mode::Approval => Mode::Approval,
         },
+        approval: Approval { expires: file.approval.expires, file: file.approval.file.map(|path| base.path(path)) },
+        windows,
+        webhooks,
         cluster,
         interval: file.collect.interval,
         collector,
@@ -112,6 +124,7 @@ pub(super) fn check(mut file: File, path: Option<&Path>, base: &Base<'_>) -> Res
             age_ms: u64::try_from(file.state.keep.as_millis()).unwrap_or(u64::MAX),
             reports: file.state.keep_reports,
             snapshots: file.state.keep_snapshots,
+            bytes: file.state.keep_bytes,
         },
         nodes: file.node,
     };
@@ -202,7 +215,13 @@ fn cluster(section: file::Cluster, base: &Base<'_>, notes: &mut Notes) -> Cluste
             insecure: tls.insecure,
         });
     }
-    Cluster { name: section.name, seeds, access, connect_timeout: section.connect_timeout }
+    Cluster {
+        name: section.name,
+        seeds,
+        access,
+        connect_timeout: section.connect_timeout,
+        announce_map: section.announce_map,
+    }
 }
 
 fn policy(section: file::Policy, base: &Base<'_>, notes: &mut Notes) -> Policy {
@@ -361,6 +380,41 @@ fn listen(section: &file::Http, notes: &mut Notes) -> Option<SocketAddr> {
         notes.warnings.push("http.listen is open to other machines: whoever reaches it can pause this daemon".into());
     }
     listen
+}
+
+fn windows(sections: &[file::Window], notes: &mut Notes) -> Vec<Window> {
+    let mut windows = Vec::new();
+    for (place, section) in sections.iter().enumerate() {
+        match Window::new(&section.cron, section.duration, &section.time_zone) {
+            Ok(window) => windows.push(window),
+            Err((key, message)) => notes.wrong(format!("window.{place}.{key}"), message),
+        }
+    }
+    windows
+}
+
+fn webhooks(sections: Vec<file::Webhook>, base: &Base<'_>, notes: &mut Notes) -> Vec<webhook::Settings> {
+    let mut webhooks: Vec<webhook::Settings> = Vec::new();
+    for (place, section) in sections.into_iter().enumerate() {
+        let key = |key: &str| format!("webhook.{place}.{key}");
+        let fine = section.url.starts_with("http://") || section.url.starts_with("https://");
+        notes.require(fine, &key("url"), "write it as \"https://host/path\"");
+        let twice = webhooks.iter().any(|other| other.name == section.name);
+        notes.require(!twice && !section.name.is_empty(), &key("name"), "each needs a name of its own");
+        for event in &section.events {
+            let known = Event::NAMES.contains(&event.as_str());
+            let accepted = Event::NAMES.join(", ");
+            notes.require(known, &key("events"), &format!("there is no event '{event}'; accepted are {accepted}"));
+        }
+        webhooks.push(webhook::Settings {
+            name: section.name,
+            url: section.url,
+            secret_file: section.secret_file.map(|path| base.path(path)),
+            events: section.events.into_iter().collect(),
+            format: section.format,
+        });
+    }
+    webhooks
 }
 
 fn lease(section: file::Lease, base: &Base<'_>, notes: &mut Notes) -> Option<lease::Settings> {

@@ -56,6 +56,17 @@ pub enum Command {
         /// Why.
         why: String,
     },
+    /// Let a plan that waits be carried out, or drop it.
+    Judge {
+        /// What the plan is called.
+        plan: String,
+        /// Whether it is approved.
+        approve: bool,
+        /// Who asks.
+        who: String,
+        /// Why.
+        why: String,
+    },
     /// Read configuration and policy again.
     Reload,
 }

@@ -3,6 +3,7 @@
 //! Turns run beside it, so that it answers while slots move: a pause stops them at their next step, a new policy or
 //! configuration waits for the turn to end.
 
+mod approving;
 mod draining;
 mod leading;
 mod line;
@@ -19,6 +20,7 @@ use tracing::{error, info, warn};
 
 use super::RunError;
 use super::alarm::Alarm;
+use super::approval::Waiting;
 use super::command::{Answer, Command, Notice, Request};
 use super::config_watch::ConfigWatch;
 use super::drains::Drains;
@@ -32,7 +34,7 @@ use super::standing::Standing;
 use super::status::{Activity, Balance, CycleSummary, Status, node_rows};
 use super::turn::{self, Crew, Doing, Notify, Orders, Turn};
 use crate::clock::now_ms;
-use crate::config::Config;
+use crate::config::{Config, Hours};
 use crate::guard::all_members;
 use crate::migration::{Progress, Stop, StopHandle};
 use crate::model::{CycleOutcome, CycleReport, Mode, Snapshot, resource};
@@ -45,12 +47,16 @@ pub(super) const STANDING: &str = "standing";
 pub(super) const MEMBERS: &str = "members";
 pub(super) const PROMOTION: &str = "promotion";
 pub(super) const SCALER: &str = "scaler";
+const WAITING: &str = "waiting-plan";
 const DRAINS: &str = "drains";
 /// What other daemons are told besides.
 pub(super) const PAST: &str = "past";
 
 /// After the time in which open slots are settled, this is left for everything else before an ending daemon gives up.
 const ENDING_SLACK: Duration = Duration::from_secs(30);
+
+/// How long a change window's next edge is waited for before the clock is looked at again.
+const CLOCK_LOOK: Duration = Duration::from_secs(30);
 
 /// Everything that can happen.
 enum Event {
@@ -64,6 +70,8 @@ enum Event {
     Policy(policy::Reload),
     /// The configuration's file has another content.
     ConfigChanged,
+    /// A change window may have opened or closed.
+    Hours,
     /// Another daemon leads, or this one does.
     Role,
     /// Somebody asks.
@@ -114,6 +122,12 @@ pub(super) struct Control {
     standing: Standing,
     alarm: Alarm,
     drains: Drains,
+    /// A plan that waits for a person.
+    waiting_plan: Option<Waiting>,
+    /// The plan that a person dropped last: it is not shown again.
+    rejected: Option<String>,
+    /// Whether slots may move by the clock, as it was looked at last.
+    hours: Hours,
     /// Absent while a turn has it.
     crew: Option<Crew>,
     running: Option<Running>,
@@ -150,6 +164,9 @@ impl Control {
             standing: start.keeper.store.get(STANDING)?.unwrap_or_default(),
             alarm: Alarm::default(),
             drains: start.keeper.store.get(DRAINS)?.unwrap_or_default(),
+            waiting_plan: start.keeper.store.get(WAITING)?.flatten(),
+            rejected: None,
+            hours: Hours::of(&[], 0),
             next_cycle: start.keeper.store.next_cycle()?,
             keeper: start.keeper,
             peers: start.peers,
@@ -171,6 +188,8 @@ impl Control {
             shown: start.shown,
             notify: start.notify,
         };
+        control.hours = Hours::of(&control.config.windows, now_ms());
+        control.show_waiting();
         control.status.policy.source = control.feed.source().to_string();
         control.tell(Happening::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
         control.tell(Happening::ConfigLoaded { needs_restart: Vec::new() });
@@ -186,6 +205,8 @@ impl Control {
             match self.next().await {
                 Event::Tick => {
                     self.take_lead().await;
+                    self.read_approvals().await;
+                    self.look_at_clock();
                     self.begin_turn();
                 }
                 Event::TurnOver(over) => self.turn_over(over.0, over.1),
@@ -193,6 +214,7 @@ impl Control {
                 Event::Policy(reload) => self.take_policy(reload),
                 Event::ConfigChanged => self.config_changed().await,
                 Event::Role => self.role_changed(),
+                Event::Hours => self.look_at_clock(),
                 Event::Asked((command, answer)) => self.answer(command, answer).await,
                 Event::Signal(Signal::Reload) => drop(self.reload_config().await),
                 Event::Signal(Signal::End(why)) => self.end(why)?,
@@ -230,6 +252,16 @@ impl Control {
                 std::future::pending::<()>().await;
             }
         };
+        let hours = async {
+            match self.hours.until_ms {
+                // Not at once for as long as it takes: the clock on the wall may be set meanwhile.
+                Some(until_ms) => {
+                    let left = Duration::from_millis(until_ms.saturating_sub(now_ms()));
+                    tokio::time::sleep(left.min(CLOCK_LOOK)).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
         let give_up = async {
             match &self.ending {
                 Some(ending) => sleep_until(ending.give_up_at).await,
@@ -242,6 +274,7 @@ impl Control {
             () = give_up => Event::PatienceOver,
             over = turn_over => Event::TurnOver(Box::new(over)),
             () = role => Event::Role,
+            () = hours => Event::Hours,
             Some(request) = self.requests.recv() => Event::Asked(request),
             reload = self.feed.next() => Event::Policy(reload),
             () = self.config_watch.changed() => Event::ConfigChanged,
@@ -282,6 +315,7 @@ impl Control {
             theirs: self.peers.as_ref().map(Peers::open).unwrap_or_default(),
             rules: self.config.nodes.iter().cloned().chain(self.drains.rules()).collect(),
             leaving: self.drains.leaving(),
+            approved: self.approved(),
             stop,
             doing: self.doing.clone(),
             notify: self.notify.clone(),
@@ -294,6 +328,10 @@ impl Control {
             doing.activity = Activity::Idle;
             doing.moves.end();
         });
+        let mut turn = turn;
+        if let Some(snapshot) = turn.snapshot.clone() {
+            self.see_plan(&mut turn, &snapshot);
+        }
         let report = Arc::new(turn.report);
         line::log(&report, self.status.last_cycle.as_ref());
         let reason = match &report.outcome {
@@ -413,6 +451,7 @@ impl Control {
             }
             Command::Cancel { who, why } => self.cancel(who, why),
             Command::Drain(wish) => self.drain(wish),
+            Command::Judge { plan, approve, who, why } => self.judge(&plan, approve, who, why),
             Command::Undrain { node, who, why } => self.undrain(&node, who, why),
             Command::Promote { shadow, who, why } => self.promote(shadow, who, why),
         };
@@ -437,9 +476,19 @@ impl Control {
         if let Some(peers) = self.peers.as_ref().filter(|_| !self.leads()) {
             return (Mode::Follower, peers.status().reason);
         }
-        match self.forced {
+        let (mode, why) = match self.forced {
             None => self.standing.mode(self.config.mode),
             Some(forced) => self.standing.mode_with(forced, format!("it was started to do no more than {forced}")),
+        };
+        if mode.acts() && !self.hours.open { (Mode::DryRun, self.hours.why.clone()) } else { (mode, why) }
+    }
+
+    /// Sees whether slots may move at this hour.
+    fn look_at_clock(&mut self) {
+        let hours = Hours::of(&self.config.windows, now_ms());
+        if hours != self.hours {
+            self.hours = hours;
+            self.settle_mode(self.status.mode, "windows", false);
         }
     }
 
@@ -450,7 +499,7 @@ impl Control {
         self.status.mode = mode;
         self.status.mode_reason.clone_from(&why);
         self.show_drains();
-        if mode != Mode::Auto
+        if !mode.acts()
             && let Some(running) = &self.running
         {
             running.stop.stop();

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
-use super::command::Handle;
+use super::command::{Handle, Notice};
 use super::conduct::{Control, MEMBERS, PROMOTION, SCALER, Start, stale_after_ms, tell};
 use super::deciders::Deciders;
 use super::feed::Feed;
@@ -33,6 +33,7 @@ use crate::model::Mode;
 use crate::policy::{Ground, HostError, PolicyHost};
 use crate::store::{Store, StoreError};
 use crate::telemetry::chain;
+use crate::webhook::Webhooks;
 
 /// Requests that may wait for the loop, which answers each in milliseconds.
 const REQUESTS_MAX: usize = 16;
@@ -85,7 +86,13 @@ pub async fn run(config: Config, forced: Option<Mode>) -> Result<(), RunError> {
     let promotion: Option<Promotion> = store.get(PROMOTION)?.filter(|kept: &Promotion| kept.holds(&config.policy));
     let (source, parameters) = Promotion::decides(promotion.as_ref(), &config.policy);
     let observing = metrics.clone();
-    let notify: Notify = Arc::new(move |notice| observing.observe(&notice));
+    let webhooks = Webhooks::start(&config.webhooks, &config.cluster.name);
+    let notify: Notify = Arc::new(move |notice| {
+        if let Notice::Event { at_ms, event } = &notice {
+            webhooks.tell(*at_ms, event);
+        }
+        observing.observe(&notice);
+    });
     let shadows = {
         let (store, notify) = (store.clone(), notify.clone());
         let tell: Tell = Arc::new(move |event| tell(&store, &notify, event));
@@ -169,7 +176,9 @@ fn name_in_journals(store: &Store) -> Result<String, StoreError> {
 }
 
 fn crew(config: &Config, store: &Store, lease: Option<&Lease>) -> Result<Crew, RunError> {
-    let live = LiveCluster::new(config.cluster.access.clone()).with_connect_timeout(config.cluster.connect_timeout);
+    let live = LiveCluster::new(config.cluster.access.clone())
+        .with_connect_timeout(config.cluster.connect_timeout)
+        .with_announce_map(config.cluster.announce_map.clone());
     let cluster: Arc<dyn Cluster> = match lease {
         Some(lease) => Arc::new(Fenced::new(Arc::new(live), lease.fence().clone())),
         None => Arc::new(live),

@@ -178,7 +178,7 @@ fn blocked(
     if done {
         return None;
     }
-    if mode != Mode::Auto {
+    if !mode.acts() {
         return Some(format!("nothing moves in mode {mode}"));
     }
     if let Some(problem) = seen.and_then(|snapshot| snapshot.blockers().next()) {

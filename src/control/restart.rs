@@ -13,6 +13,8 @@ pub(super) fn merge(old: &Config, mut new: Config) -> (Config, Vec<String>) {
     keep(&mut waiting, "cluster.name", &old.cluster.name, &mut new.cluster.name);
     keep(&mut waiting, "cluster (user, password, tls)", &old.cluster.access, &mut new.cluster.access);
     keep(&mut waiting, "cluster.connect_timeout", &old.cluster.connect_timeout, &mut new.cluster.connect_timeout);
+    keep(&mut waiting, "cluster.announce_map", &old.cluster.announce_map, &mut new.cluster.announce_map);
+    keep(&mut waiting, "webhook", &old.webhooks, &mut new.webhooks);
     keep(&mut waiting, "collect (but for interval)", &old.collector, &mut new.collector);
     keep(&mut waiting, "policy (bounds)", &policy_settings, &mut new.policy.settings);
     keep(&mut waiting, "http.listen", &old.listen, &mut new.listen);

@@ -37,7 +37,8 @@ impl Scaler {
             self.grown_at_ms = now_ms;
         }
         self.shards = shards;
-        let wanted = wanted.map(|wanted| wanted.clamp(settings.min_shards, settings.max_shards.max(settings.min_shards)));
+        let wanted =
+            wanted.map(|wanted| wanted.clamp(settings.min_shards, settings.max_shards.max(settings.min_shards)));
         let more = wanted.filter(|wanted| *wanted > shards);
         let fewer = wanted.filter(|wanted| *wanted < shards);
         self.more_since_ms = more.and(self.more_since_ms.or(Some(now_ms)));
@@ -48,7 +49,10 @@ impl Scaler {
         };
         if let (Some(since_ms), Some(wanted)) = (self.more_since_ms, more) {
             return match left(since_ms, settings.out_after) {
-                Some(left_ms) => Due::Nothing(Some(format!("{wanted} shards are wanted; if still so in {} s, more are added", left_ms / 1000))),
+                Some(left_ms) => Due::Nothing(Some(format!(
+                    "{wanted} shards are wanted; if still so in {} s, more are added",
+                    left_ms / 1000
+                ))),
                 None => Due::More(wanted - shards),
             };
         }
@@ -57,7 +61,10 @@ impl Scaler {
             // Never grown is not grown at the beginning of time.
             let rest = (self.grown_at_ms > 0).then(|| left(self.grown_at_ms, settings.rest)).flatten();
             return match still.max(rest) {
-                Some(left_ms) => Due::Nothing(Some(format!("{wanted} shards would do; if still so in {} s, one is emptied", left_ms / 1000))),
+                Some(left_ms) => Due::Nothing(Some(format!(
+                    "{wanted} shards would do; if still so in {} s, one is emptied",
+                    left_ms / 1000
+                ))),
                 None => Due::Fewer,
             };
         }
@@ -70,7 +77,8 @@ impl Scaler {
 /// # Errors
 /// Why nobody can be chosen, for people.
 pub(super) fn victims(victim: Victim, retire: &[NodeId], snapshot: &Snapshot) -> Result<Vec<NodeId>, String> {
-    let stays = |id: &NodeId| snapshot.index_of(id).is_some_and(|index| !snapshot.primaries[index as usize].is(Tag::Draining));
+    let stays =
+        |id: &NodeId| snapshot.index_of(id).is_some_and(|index| !snapshot.primaries[index as usize].is(Tag::Draining));
     match victim {
         Victim::External => Err("scaling.victim is external: `ballast drain` names the node".to_owned()),
         Victim::Policy => {
@@ -80,16 +88,20 @@ pub(super) fn victims(victim: Victim, retire: &[NodeId], snapshot: &Snapshot) ->
         Victim::HighestOrdinal => {
             let named = snapshot.primaries.iter().map(|node| ordinal(&node.address.host).map(|named| (named, node)));
             let Some(mut named) = named.collect::<Option<Vec<_>>>() else {
-                return Err("scaling.victim is highest-ordinal, and not every primary is called like name-7: let servers \
+                return Err(
+                    "scaling.victim is highest-ordinal, and not every primary is called like name-7: let servers \
                             announce host names (cluster-announce-hostname, cluster-preferred-endpoint-type)"
-                    .to_owned());
+                        .to_owned(),
+                );
             };
             named.sort_by_key(|((_, ordinal), _)| *ordinal);
             let Some(((set, highest), last)) = named.pop() else { return Err("there is no primary".to_owned()) };
             // After a failover, a pod of the set of replicas may lead a shard: taking away the last pod of either set says
             // nothing about the other.
             if let Some(((other, _), _)) = named.iter().find(|((other, _), _)| *other != set) {
-                return Err(format!("primaries are in two sets, {set} and {other}: hand the slots back first (CLUSTER FAILOVER)"));
+                return Err(format!(
+                    "primaries are in two sets, {set} and {other}: hand the slots back first (CLUSTER FAILOVER)"
+                ));
             }
             if !stays(&last.id) {
                 return Err(format!("{set}-{highest} drains already"));
@@ -129,7 +141,9 @@ mod tests {
         let mut scaler = Scaler::default();
         let mut hear = |minute: u64, shards, wanted| scaler.hear(minute * MINUTE_MS, shards, Some(wanted), &settings());
         assert_eq!(hear(0, 4, 4), Due::Nothing(None));
-        assert!(matches!(hear(1, 4, 6), Due::Nothing(Some(why)) if why.contains("6 shards are wanted; if still so in 60 s")));
+        assert!(
+            matches!(hear(1, 4, 6), Due::Nothing(Some(why)) if why.contains("6 shards are wanted; if still so in 60 s"))
+        );
         assert_eq!(hear(2, 4, 6), Due::More(2));
         assert_eq!(hear(3, 5, 6), Due::More(1), "one has joined");
         assert_eq!(hear(4, 6, 6), Due::Nothing(None));
@@ -166,7 +180,8 @@ mod tests {
     #[test]
     fn whom_a_stateful_set_would_take_is_taken_or_nobody() {
         let mut snapshot = synthetic(4, 1);
-        for (node, host) in snapshot.primaries.iter_mut().zip(["valkey-2.v", "valkey-10.v", "valkey-0.v", "valkey-1.v"]) {
+        for (node, host) in snapshot.primaries.iter_mut().zip(["valkey-2.v", "valkey-10.v", "valkey-0.v", "valkey-1.v"])
+        {
             node.address = Address::new(host, 6379);
         }
         let chosen = |snapshot: &Snapshot| victims(Victim::HighestOrdinal, &[], snapshot);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::approval::Waiting;
 use super::drains::DrainStatus;
 use super::peers::LeaseStatus;
 use super::shadows::ShadowStatus;
@@ -284,6 +285,34 @@ impl From<&CycleReport> for CycleSummary {
     }
 }
 
+/// A plan that waits for a person, in figures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingStatus {
+    /// What it is called.
+    pub plan: String,
+    /// The cycle that proposed it.
+    pub cycle: u64,
+    /// Unix time, milliseconds.
+    pub since_ms: u64,
+    /// Unix time in milliseconds until which it can be approved.
+    pub until_ms: u64,
+    /// The policy's line for people.
+    pub summary: String,
+    /// Slots that would move.
+    pub slots: usize,
+    /// Bytes that would move, where they are known.
+    pub bytes: Option<u64>,
+    /// Who approved it; absent while nobody has.
+    pub approved_by: Option<String>,
+}
+
+impl From<&Waiting> for WaitingStatus {
+    fn from(waiting: &Waiting) -> Self {
+        let Waiting { plan, cycle, since_ms, until_ms, summary, moves, bytes, approved_by, .. } = waiting.clone();
+        Self { plan, cycle, since_ms, until_ms, summary, slots: moves.len(), bytes, approved_by }
+    }
+}
+
 /// What was done since the daemon started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
@@ -320,6 +349,12 @@ pub struct Status {
     /// Nodes that are to be emptied, and how far that has come.
     #[serde(default)]
     pub drains: Vec<DrainStatus>,
+    /// A plan that waits for a person, without its moves.
+    #[serde(default)]
+    pub waiting: Option<WaitingStatus>,
+    /// The same, whole.
+    #[serde(skip)]
+    pub waiting_plan: Option<Arc<Waiting>>,
     /// Who decides.
     pub policy: PolicyStatus,
     /// The shadow that decides in the configured policy's place.
@@ -369,6 +404,8 @@ impl Status {
             lease: None,
             activity: Activity::Idle,
             drains: Vec::new(),
+            waiting: None,
+            waiting_plan: None,
             policy: PolicyStatus::default(),
             promoted: None,
             shadows: Vec::new(),

@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::Notice;
+use super::approval::Waiting;
 use super::conduct::{MEMBERS, PAST, tell};
 use super::deciders::{Deciders, Successor};
 use super::drains::Drain;
@@ -32,7 +33,8 @@ use crate::config::{Config, Follow, NodeRule};
 use crate::guard::{self, ApprovedPlan, Ledger, Past, members};
 use crate::migration::{self, Amount, Context, Journal, Recovery, Stop, Tally};
 use crate::model::{
-    Address, CycleOutcome, CycleReport, MigrationReport, Mode, NodeId, Plan, PolicyId, ShadowReport, SlotSet, Snapshot,
+    Address, CycleOutcome, CycleReport, MigrationReport, Mode, Move, NodeId, Plan, PolicyId, ShadowReport, SlotSet,
+    Snapshot,
 };
 use crate::policy::{Policy as _, PolicyFailure, PolicyHost, Source};
 use crate::store::{Basis, Event};
@@ -72,6 +74,8 @@ pub(super) struct Orders {
     pub(super) rules: Vec<NodeRule>,
     /// Nodes that are to leave once they are empty.
     pub(super) leaving: Vec<Drain>,
+    /// A plan that a person approved: it is carried out in the place of what the policy would say.
+    pub(super) approved: Option<Waiting>,
     pub(super) stop: Stop,
     pub(super) doing: watch::Sender<Doing>,
     pub(super) notify: Notify,
@@ -101,6 +105,8 @@ pub(super) struct Turn {
     /// Whether the policy was really called: one that rests after a fault is not.
     pub(super) called: bool,
     pub(super) effort: Effort,
+    /// Moves that wait for a person.
+    pub(super) proposed: Vec<Move>,
     /// Whom to empty, since fewer shards are wanted.
     pub(super) fewer: Option<Fewer>,
     /// What the decision hung on; absent when nobody was asked.
@@ -181,7 +187,17 @@ async fn keep(orders: &Orders, turn: &Turn) {
 impl Turn {
     fn begin(orders: &Orders) -> Self {
         let report = CycleReport::begin(orders.cycle, now_ms(), orders.mode);
-        Self { report, snapshot: None, recovery: None, failure: None, called: false, effort: Effort::None, fewer: None, given: None }
+        Self {
+            report,
+            snapshot: None,
+            recovery: None,
+            failure: None,
+            called: false,
+            effort: Effort::None,
+            proposed: Vec::new(),
+            fewer: None,
+            given: None,
+        }
     }
 }
 
@@ -286,6 +302,9 @@ async fn relieve(crew: &mut Crew, orders: &Orders) {
 /// Asks the policy, on a thread that may be blocked for as long as its deadline allows.
 async fn decide(crew: &mut Crew, orders: &Orders, turn: &mut Turn, snapshot: &Arc<Snapshot>) -> Option<Plan> {
     orders.at(Activity::Planning);
+    if let Some(plan) = carry_on(orders, turn, snapshot) {
+        return Some(plan);
+    }
     relieve(crew, orders).await;
     let Some(mut policy) = crew.deciders.take() else {
         let reason = orders.why_no_policy.clone();
@@ -324,6 +343,13 @@ async fn decide(crew: &mut Crew, orders: &Orders, turn: &mut Turn, snapshot: &Ar
             None
         }
     }
+}
+
+/// The plan that a person approved, while the cluster is as it was.
+fn carry_on(orders: &Orders, turn: &mut Turn, snapshot: &Snapshot) -> Option<Plan> {
+    let approved = orders.approved.as_ref().filter(|approved| approved.void(snapshot, now_ms()).is_none())?;
+    turn.report.policy = Some(approved.policy.clone());
+    Some(approved.plan(snapshot))
 }
 
 /// What the guard has to know of the past.
@@ -394,8 +420,19 @@ fn review(
         (false, false) => CycleOutcome::Planned,
     };
     turn.report.plan = Some(plan);
-    let act = orders.mode == Mode::Auto && !verdict.approved.is_empty() && !orders.stop.is_asked();
-    act.then_some(verdict.approved)
+    if verdict.approved.is_empty() || orders.stop.is_asked() {
+        return None;
+    }
+    match orders.mode {
+        Mode::Auto => Some(verdict.approved),
+        // What a person has seen, and nothing that a policy says besides.
+        Mode::Approval if turn.given.is_none() => Some(verdict.approved),
+        Mode::Approval => {
+            turn.proposed = verdict.approved.into_moves();
+            None
+        }
+        _ => None,
+    }
 }
 
 /// A plan that moves nothing.
@@ -451,7 +488,7 @@ async fn act(crew: &mut Crew, orders: &Orders, turn: &mut Turn, snapshot: &Snaps
 async fn may_change_members(orders: &Orders, turn: &Turn) -> bool {
     // What has just moved is not in the snapshot, and a node may be the end of a migration that is in doubt.
     let moved = !turn.report.migrations.is_empty();
-    if orders.mode != Mode::Auto || moved || orders.stop.is_asked() {
+    if !orders.mode.acts() || moved || orders.stop.is_asked() {
         return false;
     }
     let journal = orders.journal.clone();

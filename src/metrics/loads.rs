@@ -69,6 +69,7 @@ impl Loads {
             Event::ShadowLoaded { .. } | Event::ShadowRefused { .. } | Event::Promoted { .. } => (),
             // What drains come to, nodes show.
             Event::ScaleWanted { .. } | Event::Introduced { .. } => (),
+            Event::PlanWaits { .. } | Event::PlanApproved { .. } | Event::PlanDropped { .. } => (),
             Event::DrainBegun { .. } | Event::DrainEnded { .. } | Event::Emptied { .. } | Event::Left { .. } => (),
             Event::Started { .. } | Event::Stopped { .. } | Event::Recovered { .. } | Event::Cancelled { .. } => (),
         }

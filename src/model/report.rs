@@ -18,6 +18,8 @@ pub enum Mode {
     DryRun,
     /// Does what the guard approves.
     Auto,
+    /// Does what the guard approves and a person, or a file, approves as well.
+    Approval,
     /// A person stopped it.
     Paused,
     /// It stopped itself and says why; a person resumes it.
@@ -28,7 +30,13 @@ pub enum Mode {
 
 impl Mode {
     /// Every mode, for closed label sets.
-    pub const ALL: [Self; 5] = [Self::DryRun, Self::Auto, Self::Paused, Self::Halted, Self::Follower];
+    pub const ALL: [Self; 6] = [Self::DryRun, Self::Auto, Self::Approval, Self::Paused, Self::Halted, Self::Follower];
+
+    /// Whether slots may move in it at all.
+    #[must_use]
+    pub const fn acts(self) -> bool {
+        matches!(self, Self::Auto | Self::Approval)
+    }
 
     /// The mode as configuration, logs and metrics write it.
     #[must_use]
@@ -36,6 +44,7 @@ impl Mode {
         match self {
             Self::DryRun => "dry-run",
             Self::Auto => "auto",
+            Self::Approval => "approval",
             Self::Paused => "paused",
             Self::Halted => "halted",
             Self::Follower => "follower",

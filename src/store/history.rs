@@ -16,13 +16,15 @@ pub struct Retention {
     pub reports: u64,
     /// At most this many full snapshots.
     pub snapshots: u64,
+    /// At most this many bytes of all that.
+    pub bytes: u64,
 }
 
 impl Default for Retention {
     /// A month of reports at the default interval would be 260,000 of a few kilobytes; 50,000 are six days and some
     /// 200 MB at most. A full snapshot is about a megabyte: 100 of them show what was decided in a whole rebalance.
     fn default() -> Self {
-        Self { age_ms: 30 * 24 * 3_600_000, reports: 50_000, snapshots: 100 }
+        Self { age_ms: 30 * 24 * 3_600_000, reports: 50_000, snapshots: 100, bytes: 1 << 30 }
     }
 }
 
@@ -130,6 +132,35 @@ pub enum Event {
         /// Where it is reached.
         address: Address,
     },
+    /// A plan waits for a person.
+    PlanWaits {
+        /// What it is called.
+        plan: String,
+        /// The cycle that proposed it.
+        cycle: u64,
+        /// Slots that would move.
+        slots: usize,
+        /// The policy's line for people.
+        summary: String,
+    },
+    /// A plan was approved: the next cycle carries it out, if the guard approves as well.
+    PlanApproved {
+        /// What it is called.
+        plan: String,
+        /// Who approved.
+        who: String,
+        /// The reason given.
+        why: String,
+    },
+    /// A plan waits no more, and was not carried out.
+    PlanDropped {
+        /// What it is called.
+        plan: String,
+        /// Who dropped it.
+        who: String,
+        /// The reason given.
+        why: String,
+    },
     /// A node is to be emptied.
     DrainBegun {
         /// Who.
@@ -167,6 +198,61 @@ pub enum Event {
         /// How many.
         slots: usize,
     },
+}
+
+impl Event {
+    /// The names of all events, as history, API and webhooks write them.
+    pub const NAMES: &[&str] = &[
+        "started",
+        "stopped",
+        "mode",
+        "policy-loaded",
+        "policy-refused",
+        "shadow-loaded",
+        "shadow-refused",
+        "promoted",
+        "config-loaded",
+        "config-refused",
+        "cancelled",
+        "scale-wanted",
+        "introduced",
+        "plan-waits",
+        "plan-approved",
+        "plan-dropped",
+        "drain-begun",
+        "drain-ended",
+        "emptied",
+        "left",
+        "recovered",
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Stopped { .. } => "stopped",
+            Self::Mode { .. } => "mode",
+            Self::PolicyLoaded { .. } => "policy-loaded",
+            Self::PolicyRefused { .. } => "policy-refused",
+            Self::ShadowLoaded { .. } => "shadow-loaded",
+            Self::ShadowRefused { .. } => "shadow-refused",
+            Self::Promoted { .. } => "promoted",
+            Self::ConfigLoaded { .. } => "config-loaded",
+            Self::ConfigRefused { .. } => "config-refused",
+            Self::Cancelled { .. } => "cancelled",
+            Self::ScaleWanted { .. } => "scale-wanted",
+            Self::Introduced { .. } => "introduced",
+            Self::PlanWaits { .. } => "plan-waits",
+            Self::PlanApproved { .. } => "plan-approved",
+            Self::PlanDropped { .. } => "plan-dropped",
+            Self::DrainBegun { .. } => "drain-begun",
+            Self::DrainEnded { .. } => "drain-ended",
+            Self::Emptied { .. } => "emptied",
+            Self::Left { .. } => "left",
+            Self::Recovered { .. } => "recovered",
+        }
+    }
 }
 
 /// An event with its time.
@@ -432,6 +518,29 @@ fn drop_old(connection: &Connection, newest: &CycleReport, retention: &Retention
     connection
         .prepare_cached("DELETE FROM journal WHERE ended_at_ms IS NOT NULL AND ended_at_ms < ?1")?
         .execute(params![oldest_ms])?;
+    drop_until_small(connection, retention.bytes)
+}
+
+/// Drops the oldest snapshots, and then the oldest reports, until the rest takes no more than so many bytes. A tenth at a time,
+/// so that it need not be looked at again in every cycle; the newest tenth stays.
+fn drop_until_small(connection: &Connection, bytes_max: u64) -> Result<(), rusqlite::Error> {
+    let one = |question: &str| connection.query_row(question, [], |row| row.get::<_, i64>(0));
+    // Pages that were emptied are used again: they are not given back, and do not count.
+    let size = || {
+        Ok::<_, rusqlite::Error>(one("PRAGMA page_size")? * (one("PRAGMA page_count")? - one("PRAGMA freelist_count")?))
+    };
+    for table in ["snapshots", "cycles"] {
+        while u64::try_from(size()?).unwrap_or(0) > bytes_max {
+            let drop = format!(
+                "DELETE FROM {table} WHERE cycle <= \
+                 (SELECT cycle FROM {table} ORDER BY cycle LIMIT 1 OFFSET (SELECT count(*) / 10 FROM {table})) \
+                 AND (SELECT count(*) FROM {table}) > 10"
+            );
+            if connection.execute(&drop, [])? == 0 {
+                break;
+            }
+        }
+    }
     Ok(())
 }
 
@@ -455,9 +564,33 @@ mod tests {
     }
 
     #[test]
+    fn history_is_bounded_by_size_snapshots_first() {
+        let (_directory, store) = store();
+        let retention = Retention { bytes: 4 << 20, ..Retention::default() };
+        for cycle in 1..=60 {
+            keep(&store, &report(cycle), Some(&snapshot(cycle)), &retention).expect("keeps");
+        }
+        let size =
+            |pragma: &str| store.connection().query_row(pragma, [], |row| row.get::<_, i64>(0)).expect("answers");
+        let used = size("PRAGMA page_size") * (size("PRAGMA page_count") - size("PRAGMA freelist_count"));
+        assert!(used <= 5 << 20, "{used} bytes");
+        assert!(store.snapshot(60).expect("reads").is_some(), "the newest stays");
+        assert!(store.snapshot(1).expect("reads").is_none(), "the oldest went");
+        assert_eq!(store.cycles(100).expect("reads").len(), 60, "reports are small");
+    }
+
+    #[test]
+    fn each_event_is_called_as_it_is_written() {
+        let event = Event::PlanDropped { plan: "abc".into(), who: "ann".into(), why: String::new() };
+        let written = serde_json::to_value(&event).expect("plain");
+        assert_eq!(written["event"], event.name());
+        assert!(Event::NAMES.contains(&event.name()));
+    }
+
+    #[test]
     fn history_is_bounded_by_count_and_by_age() {
         let (_directory, store) = store();
-        let retention = Retention { age_ms: 5_500, reports: 8, snapshots: 2 };
+        let retention = Retention { age_ms: 5_500, reports: 8, snapshots: 2, ..Retention::default() };
         for cycle in 1..=20 {
             keep(&store, &report(cycle), Some(&snapshot(cycle)), &retention).expect("keeps");
             store.keep_event(cycle * 1_000, &Event::Recovered { slots: 1 }).expect("keeps");

@@ -22,8 +22,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("retire", &["model", "cluster", "telemetry"]),
     ("join", &["model", "cluster"]),
     ("store", &["model", "migration", "clock"]),
+    ("webhook", &["store", "telemetry", "web"]),
     ("lease", &["model", "cluster", "migration", "telemetry", "web"]),
-    ("config", &["model", "cluster", "guard", "collector", "policy", "migration", "store", "lease", "telemetry"]),
+    (
+        "config",
+        &["model", "cluster", "guard", "collector", "policy", "migration", "store", "lease", "webhook", "telemetry"],
+    ),
     (
         "control",
         &[
@@ -36,6 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "retire",
             "join",
             "store",
+            "webhook",
             "lease",
             "config",
             "telemetry",

@@ -1,6 +1,7 @@
 //! Stories against real servers. `scripts/servers all` fetches them; `make test` does so first.
 
 mod access;
+mod approval;
 mod cli;
 mod collector;
 mod compat;
@@ -20,6 +21,7 @@ mod metrics;
 mod migration;
 mod policy;
 mod prebuilt;
+mod scaling;
 mod scene;
 mod servers;
 mod simulate;

@@ -128,7 +128,8 @@ pub(crate) fn advise(view: &View, size: &Size, loads: &mut Loads) -> Result<Advi
     let percent = |share: f64| format!("{:.0}%", share * 100.0);
     let full = fullness(fullest, count);
     let what = format!("{} of {} is used by {count} shards", percent(full), fullest.name);
-    let soon = if expected.is_some() && fullest.name == "cpu" { ", or will be within an hour, as yesterday" } else { "" };
+    let soon =
+        if expected.is_some() && fullest.name == "cpu" { ", or will be within an hour, as yesterday" } else { "" };
     if full > size.grow_above {
         let needed = (fullest.used / fullest.node / size.fill_to).ceil().max(count as f64 + 1.0);
         let reason = format!("{what}{soon}, more than {}", percent(size.grow_above));
@@ -155,7 +156,8 @@ fn retire(view: &View, stays: &[usize]) -> Vec<u32> {
             *held += weights.map_or(1.0, |weights| weights[slot]);
         }
     }
-    let in_zone = |index: usize| stays.iter().filter(|other| view.nodes[**other].zone == view.nodes[index].zone).count();
+    let in_zone =
+        |index: usize| stays.iter().filter(|other| view.nodes[**other].zone == view.nodes[index].zone).count();
     let mut order = stays.to_vec();
     order.sort_by(|a, b| in_zone(*b).cmp(&in_zone(*a)).then(held[*a].total_cmp(&held[*b])).then(a.cmp(b)));
     order.into_iter().map(|index| u32::try_from(index).unwrap_or(u32::MAX)).collect()

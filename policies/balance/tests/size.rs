@@ -80,10 +80,8 @@ fn week(load: impl Fn(u64) -> f64, out_after: u32, in_after: u32) -> (usize, usi
         let cores = load(minute);
         fullest = fullest.max(cores / nodes as f64);
         let wanted = advice(&view(nodes, cores, 4.0, minute * MINUTE_MS), &mut memory).shards as usize;
-        (longer, shorter) = (
-            if wanted > nodes { longer + 10 } else { 0 },
-            if wanted < nodes { shorter + 10 } else { 0 },
-        );
+        (longer, shorter) =
+            (if wanted > nodes { longer + 10 } else { 0 }, if wanted < nodes { shorter + 10 } else { 0 });
         if longer >= out_after {
             nodes = wanted;
             changes.push((minute, true));

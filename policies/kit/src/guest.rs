@@ -246,8 +246,7 @@ macro_rules! export_scaling {
 macro_rules! export_scaling {
     () => {
         impl $crate::guest::exports::ballast::policy::scaling::Guest for Exported {
-            fn advise()
-            -> Result<$crate::guest::exports::ballast::policy::scaling::Advice, policy::Failure> {
+            fn advise() -> Result<$crate::guest::exports::ballast::policy::scaling::Advice, policy::Failure> {
                 INSTANCE.with(Instance::advise)
             }
         }

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::super::command::Answer;
 use super::super::peers::read;
-use super::{Control, DRAINS, MEMBERS, PAST, PROMOTION, Promotion, SCALER, STANDING};
+use super::{Control, DRAINS, MEMBERS, PAST, PROMOTION, Promotion, SCALER, STANDING, WAITING};
 use crate::clock::now_ms;
 use crate::lease::Shared;
 use crate::model::Mode;
@@ -62,6 +62,12 @@ impl Control {
             self.keep_here(DRAINS, &self.drains);
             self.show_drains();
         }
+        if let Some(waiting) = read(shared, WAITING) {
+            self.waiting_plan = waiting;
+            self.status.waiting = self.waiting_plan.as_ref().map(Into::into);
+            self.status.waiting_plan = self.waiting_plan.clone().map(std::sync::Arc::new);
+            self.keep_here(WAITING, &self.waiting_plan);
+        }
         let promotion = read::<Option<Promotion>>(shared, PROMOTION);
         let promotion = promotion.map(|kept| kept.filter(|kept| kept.holds(&self.config.policy)));
         if let Some(promotion) = promotion.filter(|promotion| *promotion != self.promotion) {
@@ -97,6 +103,7 @@ impl Control {
     fn tell_all(&self) {
         self.keeper.tell(STANDING, &self.standing);
         self.keeper.tell(DRAINS, &self.drains);
+        self.keeper.tell(WAITING, &self.waiting_plan);
         self.keeper.tell(PROMOTION, &self.promotion);
         if let Some(crew) = &self.crew {
             self.keeper.tell(PAST, &crew.past);

@@ -11,7 +11,7 @@ use super::super::status::Reload;
 use super::super::turn::Crew;
 use super::{Control, Happening, PROMOTION, Promotion, stale_after_ms};
 use crate::clock::now_ms;
-use crate::config::{self, ConfigError, Loaded};
+use crate::config::{self, ConfigError, Hours, Loaded};
 use crate::model::PolicyId;
 use crate::policy::{self, Policy as _, Source};
 use crate::telemetry::chain;
@@ -168,6 +168,7 @@ impl Control {
         self.next_turn_at = self.next_turn_at.min(Instant::now() + interval);
         self.status.stale_after_ms = stale_after_ms(interval);
         self.status.config.needs_restart.clone_from(&needs_restart);
+        self.hours = Hours::of(&self.config.windows, now_ms());
         self.settle_mode(before, "configuration", false);
         let answer = match needs_restart.as_slice() {
             [] => "configuration in use".to_owned(),

@@ -1,0 +1,135 @@
+//! Plans that wait for a person: shown, approved by a command or by a file, carried out as they were shown, or dropped.
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::super::approval::{Waiting, approved_in, name};
+use super::super::command::Answer;
+use super::super::turn::Turn;
+use super::{Control, Happening, WAITING};
+use crate::clock::now_ms;
+use crate::migration::Amount;
+use crate::model::{Mode, Snapshot};
+use crate::telemetry::chain;
+
+/// Who dropped a plan that nobody dropped.
+const NOBODY: &str = "ballast";
+
+impl Control {
+    /// The plan that the next turn is to carry out.
+    pub(super) fn approved(&self) -> Option<Waiting> {
+        let acts = self.mode().0 == Mode::Approval;
+        self.waiting_plan.clone().filter(|waiting| acts && waiting.approved_by.is_some())
+    }
+
+    /// Looks whether the file approves the plan that waits.
+    pub(super) async fn read_approvals(&mut self) {
+        let Some(path) = &self.config.approval.file else { return };
+        let Some(plan) = self.waiting_plan.as_ref().filter(|waiting| waiting.approved_by.is_none()) else { return };
+        let plan = plan.plan.clone();
+        if self.mode().0 != Mode::Approval {
+            return;
+        }
+        match tokio::fs::read_to_string(path).await {
+            Ok(text) if approved_in(&text).any(|approved| approved == plan) => {
+                let who = path.display().to_string();
+                if let Err(why) = self.judge(&plan, true, who, "the file names it".to_owned()) {
+                    warn!(plan, why, "a plan that a file approves");
+                }
+            }
+            Ok(_) => {}
+            // No file, no approvals.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => warn!(file = %path.display(), %error, "approvals cannot be read"),
+        }
+    }
+
+    /// Approves or drops the plan that waits.
+    pub(super) fn judge(&mut self, plan: &str, approve: bool, who: String, why: String) -> Answer {
+        let Some(waiting) = &mut self.waiting_plan else { return Err("no plan waits".to_owned()) };
+        if waiting.plan != plan {
+            return Err(format!("plan {plan} does not wait, {} does: `ballast approve` shows it", waiting.plan));
+        }
+        if !approve {
+            self.rejected = Some(waiting.plan.clone());
+            self.drop_waiting(who, why);
+            return Ok(format!("plan {plan} is dropped"));
+        }
+        if self.status.mode != Mode::Approval {
+            return Err(format!("nothing is carried out in mode {}: {}", self.status.mode, self.status.mode_reason));
+        }
+        waiting.approved_by = Some(who.clone());
+        self.keep_waiting().map_err(|why| format!("it cannot be kept: {why}"))?;
+        info!(plan, who, why, "a plan is approved");
+        self.tell(Happening::PlanApproved { plan: plan.to_owned(), who, why });
+        self.next_turn_at = Instant::now();
+        Ok(format!("plan {plan} is carried out in the next cycle, if the cluster is still as it saw it"))
+    }
+
+    /// What a turn means for the plan that waits.
+    pub(super) fn see_plan(&mut self, turn: &mut Turn, snapshot: &Snapshot) {
+        if self.status.mode != Mode::Approval {
+            // Whoever changed the mode decided something else.
+            if self.waiting_plan.is_some() && self.leads() && self.config.mode != Mode::Approval {
+                self.drop_waiting(NOBODY.to_owned(), "plans need no approval any more".to_owned());
+            }
+            return;
+        }
+        if !turn.report.migrations.is_empty() {
+            // Carried out, as far as it went; what is left is planned anew.
+            self.waiting_plan = None;
+            self.show_waiting();
+            return;
+        }
+        if let Some(why) = self.waiting_plan.as_ref().and_then(|waiting| waiting.void(snapshot, now_ms())) {
+            self.drop_waiting(NOBODY.to_owned(), why);
+        }
+        let moves = std::mem::take(&mut turn.proposed);
+        let called = name(&moves);
+        let refused = self.rejected.as_ref() == Some(&called);
+        let (Some(plan), Some(policy), None, false) =
+            (&turn.report.plan, &turn.report.policy, &self.waiting_plan, moves.is_empty() || refused)
+        else {
+            return;
+        };
+        let since_ms = now_ms();
+        let expires_ms = u64::try_from(self.config.approval.expires.as_millis()).unwrap_or(u64::MAX);
+        let waiting = Waiting {
+            plan: called,
+            cycle: turn.report.cycle,
+            since_ms,
+            until_ms: since_ms.saturating_add(expires_ms),
+            policy: policy.clone(),
+            summary: plan.summary.clone(),
+            bytes: Amount::of(&moves, snapshot).bytes,
+            moves,
+            approved_by: None,
+        };
+        info!(plan = waiting.plan, slots = waiting.moves.len(), "a plan waits for approval");
+        let Waiting { plan, cycle, summary, .. } = waiting.clone();
+        let slots = waiting.moves.len();
+        self.waiting_plan = Some(waiting);
+        self.show_waiting();
+        self.tell(Happening::PlanWaits { plan, cycle, slots, summary });
+    }
+
+    fn drop_waiting(&mut self, who: String, why: String) {
+        let Some(waiting) = self.waiting_plan.take() else { return };
+        info!(plan = waiting.plan, who, why, "a plan is dropped");
+        self.show_waiting();
+        self.tell(Happening::PlanDropped { plan: waiting.plan, who, why });
+    }
+
+    /// Puts the plan that waits into the status, and keeps it.
+    pub(super) fn show_waiting(&mut self) {
+        if let Err(error) = self.keep_waiting() {
+            warn!(error, "a restart will not know of the plan that waits");
+        }
+    }
+
+    fn keep_waiting(&mut self) -> Result<(), String> {
+        self.status.waiting = self.waiting_plan.as_ref().map(Into::into);
+        self.status.waiting_plan = self.waiting_plan.clone().map(std::sync::Arc::new);
+        self.keeper.put(WAITING, &self.waiting_plan).map_err(|error| chain(&error))
+    }
+}
