@@ -33,6 +33,8 @@ enum Harm {
     Verifies,
     /// `ballast drain --forget` would empty a node, and it would stay.
     Retires,
+    /// Standby nodes would not join.
+    Grows,
 }
 
 /// What is to be said about `user`, ours.
@@ -86,7 +88,8 @@ fn judge(node: &Node, server: Server, user: &str) -> Judged {
     let mut judged = Judged { allowed: Vec::new(), lacks: Vec::new() };
     let no_keys = keys_denied(&node.rights);
     let mut lacking: BTreeMap<Harm, Vec<&'static str>> = BTreeMap::new();
-    let ours = [For::Moves, For::Verifies, For::Retires].into_iter().flat_map(|purpose| rights(server, purpose));
+    let purposes = [For::Moves, For::Verifies, For::Retires, For::Grows];
+    let ours = purposes.into_iter().flat_map(|purpose| rights(server, purpose));
     for right in ours.filter(|right| !node.can.as_ref().is_some_and(|can| right.is_idle(can))) {
         let name = right.name_on(server);
         if right.without.is_none() && right.purpose == For::Moves && is_absent(&node.rights, right) {
@@ -123,6 +126,7 @@ fn harm(right: &Right, server: Server) -> Harm {
     match (right.purpose, right.name, right.without) {
         (For::Verifies, ..) => Harm::Verifies,
         (For::Retires, ..) => Harm::Retires,
+        (For::Grows, ..) => Harm::Grows,
         (_, "config|get", _) if !many_databases => Harm::Less("settings of the servers are taken to be the defaults"),
         (_, _, Some(less)) => Harm::Less(less),
         _ => Harm::Moves,
@@ -193,6 +197,11 @@ impl Lack {
             Harm::Retires => Line::skip(
                 Topic::Access,
                 format!("`ballast drain --forget` could not take nodes out: user {user} lacks {missing} on {at}"),
+                fix,
+            ),
+            Harm::Grows => Line::skip(
+                Topic::Access,
+                format!("standby nodes could not be let in (scaling.standby): user {user} lacks {missing} on {at}"),
                 fix,
             ),
             Harm::Verifies => Line::skip(

@@ -12,6 +12,8 @@ pub(super) enum For {
     Verifies,
     /// `drain --forget`, besides.
     Retires,
+    /// Letting standby nodes join, besides.
+    Grows,
     /// Servers among themselves.
     Replicates,
 }
@@ -74,6 +76,10 @@ impl Right {
 
     const fn retires(self) -> Self {
         Self { purpose: For::Retires, ..self }
+    }
+
+    const fn grows(self) -> Self {
+        Self { purpose: For::Grows, ..self }
     }
 
     const fn replicates(self) -> Self {
@@ -159,6 +165,9 @@ pub(super) const RIGHTS: &[Right] = &[
     Right::to("cluster|replicate", "CLUSTER REPLICATE x").retires(),
     Right::to("cluster|forget", "CLUSTER FORGET x").retires(),
     Right::to("cluster|reset", "CLUSTER RESET SOFT").retires(),
+    Right::to("cluster|meet", "CLUSTER MEET 127.0.0.1 7000").grows(),
+    Right::to("function|dump", "FUNCTION DUMP").on(FUNCTIONS.0, FUNCTIONS.1).grows(),
+    Right::to("function|restore", "FUNCTION RESTORE x REPLACE").on(FUNCTIONS.0, FUNCTIONS.1).grows(),
     // The source of an atomic migration on Valkey writes all that it sends in the name of the servers' own user.
     Right::to("cluster|syncslots", "CLUSTER SYNCSLOTS ESTABLISH SOURCE x").on(None, ATOMIC_VALKEY).replicates(),
     Right::to("select", "SELECT 0").on(None, ATOMIC_VALKEY).replicates(),
@@ -207,6 +216,9 @@ mod tests {
             assert!(line().ends_with(&granted(For::Replicates)), "{section}");
             let retires = format!("\nACL SETUSER ballast {}\n", granted(For::Retires));
             assert!(DOCUMENT.contains(&retires), "{retires}");
+            // Before functions there is only the first of these.
+            let grows = format!("\nACL SETUSER ballast {}", granted(For::Grows));
+            assert!(DOCUMENT.contains(&grows), "{grows}");
         }
     }
 
