@@ -21,5 +21,6 @@ mod prebuilt;
 mod scene;
 mod servers;
 mod simulate;
+mod soak;
 mod support;
 mod verify;
