@@ -7,6 +7,7 @@ mod compat;
 mod daemon;
 mod data;
 mod demo;
+mod docs;
 mod doctor;
 mod drain;
 mod faults;
