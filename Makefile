@@ -7,17 +7,19 @@
 #   make fuzz FUZZ=20000          mutated policies and answers
 #   make check-deploy             what lies in deploy/, against the schemas of those who take it
 #   make test-faults FAULTS=20    the stories of faults, so many times as long; SEED=2 for other instants
+#   make soak SOAK=2h             all kinds of events at random instants, and every promise at once; SEED=2 for others
 
 CARGO ?= cargo
 ARGS ?=
 FAULTS ?= 20
 FUZZ ?= 20000
 SEED ?= 1
+SOAK ?= 5m
 
 # $(call need,PROGRAM,WHAT TO DO): one line and exit 1 when PROGRAM is missing.
 need = command -v $(1) >/dev/null 2>&1 || { echo "make: $(1) is missing: $(2)" >&2; exit 1; }
 
-.PHONY: demo test fuzz test-faults test-languages build check check-deploy bench bench-clients bench-migrate bench-latency bench-plan \
+.PHONY: demo test fuzz test-faults soak test-languages build check check-deploy bench bench-clients bench-migrate bench-latency bench-plan \
   bench-languages servers policies policies-check needs-build needs-servers needs-languages
 
 demo: needs-build needs-servers
@@ -37,6 +39,12 @@ test-faults: needs-build needs-servers
 	@scripts/servers all
 	BALLAST_TEST_FAULTS=$(FAULTS) BALLAST_TEST_KILLS=$(FAULTS) BALLAST_TEST_SEED=$(SEED) \
 		$(CARGO) test --locked --test it -- --nocapture faults:: daemon::killed_at_any_moment
+
+# Ends with a table. SEED also chooses the servers: 1 Valkey 9.1, 2 Redis 8.6, 3 Redis 7.0, 4 Valkey 8.0, and again.
+soak: needs-build needs-servers
+	@scripts/servers all
+	BALLAST_TEST_SOAK=$(SOAK) BALLAST_TEST_SEED=$(SEED) \
+		$(CARGO) test --locked --test it -- --ignored --nocapture soak::
 
 # The example policies of nine languages: builds each with its own toolchain, and compares what they answer.
 test-languages: needs-build needs-languages

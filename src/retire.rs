@@ -61,7 +61,7 @@ pub fn next(node: &NodeId, snapshot: &Snapshot) -> Next {
     if let Some(problem) = snapshot.blockers().find(|problem| !forgotten(problem)) {
         return Next::Wait(problem.to_string());
     }
-    if snapshot.open_slots.iter().any(|open| open.node == *node || peer(open) == node) {
+    if snapshot.flags_of_primaries().any(|open| open.node == *node || peer(open) == node) {
         return Next::Wait("a slot is open from or to it".to_owned());
     }
     if snapshot.atomic_jobs.iter().any(|job| job.node == *node) {

@@ -16,7 +16,7 @@ use super::screen::Screen;
 use crate::model::{Plan, PolicyId, Snapshot};
 use crate::policy::{self, LoadedPolicy, Policy, PolicyFailure, PolicyHost};
 use crate::simulate::{Case, Player, Progress, Recording, Scenario, builtin, builtin_names, simulate};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Who plays, on what.
 #[derive(Debug, clap::Args)]
@@ -148,16 +148,13 @@ fn scenario(name: &str) -> anyhow::Result<Scenario> {
         .map_err(|error| refused(format!("scenario {name}: {error}"), "docs/simulate.md shows every key"))
 }
 
+/// What a daemon recorded, read beside it or after it.
 fn recorded(directory: &Path, args: &Args) -> anyhow::Result<Case> {
-    // Opening would make what is not there.
-    if !directory.is_dir() {
-        return Err(refused(
-            format!("there is no directory {}", directory.display()),
-            "give a daemon's state directory",
-        ));
-    }
-    let snapshots = Store::open(directory)?.snapshots()?;
-    let recording = Recording::of(snapshots).map_err(|error| {
+    let store = Store::look(directory).map_err(|error| match error {
+        StoreError::Absent { .. } => refused(error.to_string(), "give a daemon's state directory"),
+        other => other.into(),
+    })?;
+    let recording = Recording::of(store.snapshots()?).map_err(|error| {
         refused(format!("{}: {error}", directory.display()), "run the daemon for a while, in any mode")
     })?;
     Ok(recording.case("history", args.hours, args.seed))

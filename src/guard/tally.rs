@@ -51,7 +51,7 @@ impl Tally {
             }
         }
         let mut busy = vec![false; SLOT_COUNT];
-        let open = snapshot.open_slots.iter().map(|open| open.slot);
+        let open = snapshot.flags_of_primaries().map(|open| open.slot);
         let in_flight = snapshot.in_flight.iter().map(|moving| moving.slot);
         let jobs = snapshot.atomic_jobs.iter().flat_map(|job| job.slots.iter());
         for slot in open.chain(in_flight).chain(jobs) {

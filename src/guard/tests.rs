@@ -129,6 +129,14 @@ fn refuses_while_a_foreign_slot_is_open_but_not_for_our_own() {
 }
 
 #[test]
+fn a_flag_that_a_replica_keeps_holds_nothing() {
+    let mut case = Case::new();
+    case.open(0);
+    case.snapshot.open_slots[0].node = "f".repeat(40).parse().expect("an id of no primary");
+    assert_eq!(case.review(&[(0, 1)]).refusals, [], "not even the slot itself");
+}
+
+#[test]
 fn refuses_while_a_foreign_atomic_job_runs() {
     let mut case = Case::new();
     let node = case.snapshot.primaries[0].id.clone();

@@ -82,10 +82,10 @@ fn generation(plan: &Plan, scene: &Scene<'_>) -> Option<String> {
 fn foreign(_: &Plan, scene: &Scene<'_>) -> Option<String> {
     let ours = &scene.ledger.our_open_slots;
     let open: SlotSet =
-        scene.snapshot.open_slots.iter().map(|open| open.slot).filter(|slot| !ours.contains(*slot)).collect();
+        scene.snapshot.flags_of_primaries().map(|open| open.slot).filter(|slot| !ours.contains(*slot)).collect();
     if !open.is_empty() {
         return Some(format!(
-            "slots {open} are open, and not by us; look with 'ballast check', close them with 'redis-cli --cluster fix'"
+            "slots {open} are open, and not by us; look with 'ballast check', close them with 'ballast fix'"
         ));
     }
     let job = scene.snapshot.atomic_jobs.iter().find(|job| !job.slots.iter().all(|slot| ours.contains(slot)))?;

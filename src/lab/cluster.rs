@@ -178,15 +178,29 @@ impl LocalCluster {
         self.add(Some(primary)).await
     }
 
+    /// As [`add_primary`](Self::add_primary), to a cluster whose slots move: waits until all have met, for until the moves
+    /// are over they need not agree on owners.
+    ///
+    /// # Errors
+    /// [`LabError`].
+    pub async fn join_primary(&mut self) -> Result<usize> {
+        self.join(None).await
+    }
+
     async fn add(&mut self, follows: Option<usize>) -> Result<usize> {
+        let place = self.join(follows).await?;
+        self.follow(&self.nodes[place]).await?;
+        self.wait_until_agreed().await?;
+        Ok(place)
+    }
+
+    async fn join(&mut self, follows: Option<usize>) -> Result<usize> {
         let place = self.nodes.len();
         let node = Node::start(&self.builder, place, follows).await?;
         let known = self.nodes.iter().find(|node| node.server.pid().is_some()).expect("some node runs");
         node.meet(known).await?;
         self.nodes.push(node);
         self.wait_until_met().await?;
-        self.follow(&self.nodes[place]).await?;
-        self.wait_until_agreed().await?;
         Ok(place)
     }
 

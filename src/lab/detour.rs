@@ -51,12 +51,21 @@ impl Detour {
         };
         let relays = [relay(lease.port, own).await?, relay(lease.port + TO_BUS, own + TO_BUS).await?];
         let detour = Self { lease, traffic, relays };
+        detour.announce(server).await?;
+        Ok(detour)
+    }
+
+    /// Has the server announce it once more: one that was started again has forgotten that it did.
+    ///
+    /// # Errors
+    /// [`LabError`] when the server does not answer, or refuses.
+    pub async fn announce(&self, server: &Server) -> Result<()> {
         for (name, port) in
-            [("cluster-announce-port", detour.port()), ("cluster-announce-bus-port", detour.port() + TO_BUS)]
+            [("cluster-announce-port", self.port()), ("cluster-announce-bus-port", self.port() + TO_BUS)]
         {
             server.call(Command::new("CONFIG SET").arg(name).arg(port)).await?;
         }
-        Ok(detour)
+        Ok(())
     }
 
     /// The client port that the server announces.

@@ -401,6 +401,12 @@ impl Snapshot {
         u32::try_from(place).ok()
     }
 
+    /// The flags that mean something to clients: those of primaries. A replica of Valkey may keep one whose slot is long closed, and
+    /// takes no word about it (docs/traps.md, 10).
+    pub fn flags_of_primaries(&self) -> impl Iterator<Item = &OpenSlot> {
+        self.open_slots.iter().filter(|open| self.index_of(&open.node).is_some())
+    }
+
     /// The primary with this id.
     #[must_use]
     pub fn primary(&self, id: &NodeId) -> Option<&Primary> {

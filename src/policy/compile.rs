@@ -34,6 +34,10 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Bytes of SHA-256 behind the machine code in a cached file.
 const CHECKSUM: usize = 32;
 
+/// The program that runs, as Linux keeps it for us: an upgrade may have put another one in its place, or be about to, and its path
+/// then leads to nothing, or to one that answers otherwise.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
 /// Compiles the policy in `file`, a component or a core module, or finds it compiled.
 pub(super) fn compile(engine: &Engine, settings: &Settings, file: &[u8]) -> Result<Component, Unfit> {
     let cached = settings.cache_dir.as_deref().and_then(|directory| match own_directory(directory) {
@@ -79,9 +83,7 @@ fn make(engine: &Engine, settings: &Settings, file: &[u8]) -> Result<Vec<u8>, Un
     let program = match &settings.compiler {
         Compiler::InProcess => return translate(engine, file.to_vec()),
         Compiler::Program(path) => path.clone(),
-        Compiler::ThisProgram => {
-            std::env::current_exe().map_err(|error| uncompiled(format!("this program cannot find itself: {error}")))?
-        }
+        Compiler::ThisProgram => PathBuf::from(THIS_PROGRAM),
     };
     in_child(&program, settings, file)
 }

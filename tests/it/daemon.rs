@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ballast::cluster::Command;
-use ballast::lab::load::{Client, KeySpace, Load, LoadSettings, find_duplicates, verify};
+use ballast::lab::load::{
+    Client, KeySpace, Load, LoadReport, LoadSettings, Placement, Verification, find_duplicates, verify,
+};
 use ballast::lab::{Builder, Kind, LabError, LocalCluster};
 use ballast::model::SlotSet;
 use nix::sys::signal::Signal;
@@ -72,8 +74,12 @@ async fn a_replaced_policy_decides_the_next_cycle_and_a_broken_one_never() {
     let _turn = turn().await;
     let cluster = uneven().await;
     let home = Home::new(cluster.addresses()[0].clone(), &Settings { mode: "dry-run", ..Settings::default() });
-    let daemon = home.start().await;
+    let program = home.path().join("ballast");
+    std::fs::copy(env!("CARGO_BIN_EXE_ballast"), &program).expect("copied");
+    let daemon = home.start_of(&program).await;
     let first = daemon.until("a policy plans", digest_of_last_plan).await;
+    // As an upgrade would: the daemon goes on until somebody restarts it.
+    std::fs::remove_file(&program).expect("removed");
 
     home.put_policy(&with_remark(slots_policy(), "the second"));
     let second = daemon
@@ -437,12 +443,33 @@ async fn killed_at_any_moment_it_closes_its_slots_at_the_next_start_and_nothing_
 
 /// Ends the load: no request failed, no write is lost, and each of so many keys is on one node.
 pub(crate) async fn nothing_is_lost(load: Load, client: &Client, keys: &KeySpace, count: usize) {
-    let report = load.stop().await;
-    assert_eq!((report.failed, report.stale), (0, 0), "{report:?}");
-    let verification = verify(client, keys).await.expect("every key is read");
-    assert_eq!(verification.lost, 0, "{verification:?}");
-    let placement = find_duplicates(client, keys).await.expect("all answer");
-    assert_eq!(placement.single, count, "{placement:?}");
+    Losses::after(load, client, keys).await.are_none(count);
+}
+
+/// What a load met, and where its keys are when it is over.
+#[derive(Debug)]
+pub(crate) struct Losses {
+    pub(crate) report: LoadReport,
+    pub(crate) verification: Verification,
+    pub(crate) placement: Placement,
+}
+
+impl Losses {
+    /// Ends the load, and looks.
+    pub(crate) async fn after(load: Load, client: &Client, keys: &KeySpace) -> Self {
+        let report = load.stop().await;
+        let verification = verify(client, keys).await.expect("every key is read");
+        let placement = find_duplicates(client, keys).await.expect("all answer");
+        Self { report, verification, placement }
+    }
+
+    /// No request failed, no write is lost, and each of so many keys is on one node.
+    pub(crate) fn are_none(&self, count: usize) {
+        let Self { report, verification, placement } = self;
+        assert_eq!((report.failed, report.stale), (0, 0), "{report:?}");
+        assert_eq!(verification.lost, 0, "{verification:?}");
+        assert_eq!(placement.single, count, "{placement:?}");
+    }
 }
 
 pub(crate) async fn uneven() -> LocalCluster {

@@ -75,7 +75,7 @@ async fn what_cannot_be_simulated_is_refused_with_the_key_and_what_to_do() {
         ),
         (vec!["simulate", "--scenario", "zipf", "--hours", "0"], vec!["--hours 0"]),
         (vec!["simulate", "--history", "/nowhere/at/all"], vec!["/nowhere/at/all"]),
-        (vec!["simulate", "--history", &empty], vec!["no snapshot"]),
+        (vec!["simulate", "--history", &empty], vec!["no ballast ever kept anything there"]),
     ] {
         let ran = ballast.run(&words).await;
         assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{words:?}: {}", ran.err);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use ballast::lab::{Builder, LabError, LocalCluster};
+use ballast::lab::{Builder, Detour, LabError, LocalCluster, NodeView};
+use futures_util::future::try_join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep};
 
@@ -33,6 +34,26 @@ pub(crate) async fn eventually<T>(what: &str, patience: Duration, mut look: impl
         assert!(Instant::now() < deadline, "waited {patience:?} in vain until {what}");
         sleep(Duration::from_millis(25)).await;
     }
+}
+
+/// How long nodes may take to hear of each other's new addresses.
+const GOSSIP_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Leads everybody but those who know a node's own address to it by a way that can be cut. In the order of the cluster's nodes.
+pub(crate) async fn detours(cluster: &LocalCluster) -> Vec<Detour> {
+    let begun = cluster.nodes.iter().map(|node| Detour::around(&node.server));
+    let detours = try_join_all(begun).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    eventually("all nodes know of the detours", GOSSIP_PATIENCE, async || {
+        for node in &cluster.nodes {
+            let view = node.view().await.ok()?;
+            let led =
+                |seen: &NodeView| detours.iter().any(|detour| detour.port() == seen.address.port) && seen.is_well();
+            view.iter().all(led).then_some(())?;
+        }
+        Some(())
+    })
+    .await;
+    detours
 }
 
 /// The error and its causes, as `telemetry::chain` prints them.

@@ -114,14 +114,23 @@ impl Home {
 
     /// Starts a daemon, and waits until it answers.
     pub(crate) async fn start(&self) -> Daemon<'_> {
-        self.start_with(&[]).await
+        self.start_as(Path::new(env!("CARGO_BIN_EXE_ballast")), &[]).await
     }
 
     /// The same with these variables in its environment.
     pub(crate) async fn start_with(&self, variables: &[(&str, &str)]) -> Daemon<'_> {
+        self.start_as(Path::new(env!("CARGO_BIN_EXE_ballast")), variables).await
+    }
+
+    /// The same, of the program at that path.
+    pub(crate) async fn start_of(&self, program: &Path) -> Daemon<'_> {
+        self.start_as(program, &[]).await
+    }
+
+    async fn start_as(&self, program: &Path, variables: &[(&str, &str)]) -> Daemon<'_> {
         self.starts.set(self.starts.get() + 1);
         let log = self.path().join(format!("log-{}", self.starts.get()));
-        let child = Command::new(env!("CARGO_BIN_EXE_ballast"))
+        let child = Command::new(program)
             .arg("run")
             .arg("--config")
             .arg(self.path().join("daemon.toml"))
@@ -213,8 +222,18 @@ impl Daemon<'_> {
         .await
     }
 
+    /// Where it answers.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"));
+        let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a process id"));
         kill(pid, signal).expect("it runs");
     }
 
@@ -258,7 +277,13 @@ impl Drop for Daemon<'_> {
 
 /// The policy that evens slot counts, as it is embedded.
 pub(crate) fn slots_policy() -> Vec<u8> {
-    fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/policies/prebuilt/slots.wasm")).expect("it is committed")
+    embedded_policy("slots")
+}
+
+/// The file of an embedded policy.
+pub(crate) fn embedded_policy(name: &str) -> Vec<u8> {
+    let prebuilt = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/policies/prebuilt"));
+    fs::read(prebuilt.join(name).with_extension("wasm")).expect("it is committed")
 }
 
 /// The same program under another digest: a custom section of WebAssembly means nothing to anybody.

@@ -11,7 +11,6 @@ use ballast::lab::load::{Client, KeySpace, Load, LoadSettings, find_duplicates, 
 use ballast::lab::{Detour, Kind, LocalCluster, NodeView, Role, ServerSettings};
 use ballast::migration::{self, Context, Journal, MemoryJournal, Pace, ProtocolChoice, Recovery, Settings, Stop};
 use ballast::model::{MigrationReport, NodeId, Owners, Primary, SLOT_COUNT, SlotId, SlotSet, Snapshot};
-use futures_util::future::try_join_all;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -19,7 +18,7 @@ use super::person;
 use super::toll::Toll;
 use super::tripwire::{Diary, Moment, Tripwire};
 use crate::scene::approved;
-use crate::support::{chain, eventually, start};
+use crate::support::{chain, detours, eventually, start};
 
 /// Keys of a tenant share a slot: so few slots hold so many keys, and every move carries some.
 const KEYS: usize = 1500;
@@ -354,21 +353,4 @@ impl Stage {
             ..Snapshot::default()
         }
     }
-}
-
-/// Leads everybody but Ballast to each node by a way that can be cut.
-async fn detours(cluster: &LocalCluster) -> Vec<Detour> {
-    let begun = cluster.nodes.iter().map(|node| Detour::around(&node.server));
-    let detours = try_join_all(begun).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
-    eventually("all nodes know of the detours", MEND_PATIENCE, async || {
-        for node in &cluster.nodes {
-            let view = node.view().await.ok()?;
-            let led =
-                |seen: &NodeView| detours.iter().any(|detour| detour.port() == seen.address.port) && seen.is_well();
-            view.iter().all(led).then_some(())?;
-        }
-        Some(())
-    })
-    .await;
-    detours
 }
