@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cluster::live::Access;
+use crate::cluster::live::{Access, LiveCluster};
 use crate::guard::Limits;
 use crate::model::{Address, Mode};
 use crate::store::Retention;
@@ -88,6 +88,16 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Where nodes are reached from here that announce other addresses.
     pub announce_map: BTreeMap<Address, Address>,
+}
+
+impl Cluster {
+    /// Its servers, as they are reached from here. Nothing is connected yet.
+    #[must_use]
+    pub fn live(&self) -> LiveCluster {
+        LiveCluster::new(self.access.clone())
+            .with_connect_timeout(self.connect_timeout)
+            .with_announce_map(self.announce_map.clone())
+    }
 }
 
 /// How plans are approved.

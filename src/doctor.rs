@@ -6,6 +6,7 @@
 mod access;
 mod ask;
 mod here;
+mod lease;
 mod line;
 mod local;
 mod reach;
@@ -18,7 +19,6 @@ use std::path::Path;
 
 pub use line::{Fix, Line, Topic, Verdict};
 
-use crate::cluster::live::LiveCluster;
 use crate::config::{self, Config};
 use crate::model::Address;
 
@@ -59,7 +59,7 @@ async fn this_machine(config: &Config) -> Vec<Line> {
 
 async fn the_cluster(config: &Config) -> Vec<Line> {
     let access = &config.cluster.access;
-    let cluster = LiveCluster::new(access.clone()).with_connect_timeout(config.cluster.connect_timeout);
+    let cluster = config.cluster.live();
     let seen = ask::everyone(&cluster, config).await;
     let user = access.user.as_deref().unwrap_or(ask::DEFAULT_USER);
     let addresses: Vec<Address> = seen.ways.iter().map(|way| way.address.clone()).collect();
@@ -70,5 +70,6 @@ async fn the_cluster(config: &Config) -> Vec<Line> {
     lines.extend(servers::versions(&seen.nodes, config));
     lines.extend(servers::statistics(&seen.nodes));
     lines.extend(servers::settings(&seen.nodes, config, user));
+    lines.extend(lease::found(config).await);
     lines
 }

@@ -120,6 +120,16 @@ pub enum Role {
 /// Between two renewals, however long the lease is: whoever follows looks as often, and sees that it was given back.
 const RENEW_MAX: Duration = Duration::from_secs(2);
 
+/// Who leads the daemons of the cluster that is called so, if anybody does.
+///
+/// # Errors
+/// [`EtcdError`] when etcd cannot be asked.
+pub async fn leader(settings: &Settings, cluster: &str) -> Result<Option<Peer>, EtcdError> {
+    let keys = campaign::Keys::of(settings, cluster);
+    let found = etcd::Etcd::new(settings)?.all(&keys.leader()).await?;
+    Ok(found.first().and_then(|entry| serde_json::from_str(&entry.value).ok()))
+}
+
 /// How much of the lease's time may pass without a renewal.
 #[derive(Debug, Clone, Copy)]
 struct Times {

@@ -29,9 +29,7 @@ impl Target {
     /// Nothing is connected yet: that happens at the first question.
     pub(super) fn connect(&self, screen: &Screen) -> anyhow::Result<Connection> {
         let config = self.settle(screen)?;
-        let live = LiveCluster::new(config.cluster.access.clone())
-            .with_connect_timeout(config.cluster.connect_timeout)
-            .with_announce_map(config.cluster.announce_map.clone());
+        let live = config.cluster.live();
         Ok(Connection { config, cluster: Arc::new(live) })
     }
 

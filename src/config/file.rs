@@ -397,7 +397,7 @@ impl Default for Lease {
             etcd: Vec::new(),
             // Long enough for an election among etcd's members, short enough that a night's incident is over before anybody wakes.
             ttl: Duration::from_secs(15),
-            prefix: "/ballast/".into(),
+            prefix: "ballast/".into(),
             name: None,
             url: None,
             user: None,

@@ -122,20 +122,20 @@ fn every_key_is_shown_with_its_value_and_who_said_so() {
 
 #[test]
 fn what_is_shown_holds_no_password_and_redacted_nothing_of_the_place() {
-    let text = "[cluster]\nseeds = [\"rediss://ann:hunter2@cache-1.eu:7000\", \"rediss://10.0.0.2\"]\nuser = \"ann\"\n\
-                password = \"hunter2\"\n[cluster.tls]\nca_file = \"/home/ann/ca.pem\"\n[policy]\nfile = \"p.wasm\"\n\
-                cache = \"/srv/ann\"\n[policy.parameters]\navoid = [\"10.0.0.2:6379\"]\nresources = [\"cpu\"]\n[http]\n\
-                listen = \"10.0.0.1:9899\"\n[[node]]\nmatch = \"cache\"\n[state]\ndirectory = \"/srv/ann/state\"\n";
+    let text = "[cluster]\nseeds = [\"rediss://zoe:hunter2@cache-1.eu:7000\", \"rediss://10.0.0.2\"]\nuser = \"zoe\"\n\
+                password = \"hunter2\"\n[cluster.tls]\nca_file = \"/home/zoe/ca.pem\"\n[policy]\nfile = \"p.wasm\"\n\
+                cache = \"/srv/zoe\"\n[policy.parameters]\navoid = [\"10.0.0.2:6379\"]\nresources = [\"cpu\"]\n[http]\n\
+                listen = \"10.0.0.1:9899\"\n[[node]]\nmatch = \"cache\"\n[state]\ndirectory = \"/srv/zoe/state\"\n";
     let settings = read_with(text, &[]).expect("accepted").settings;
     let shown = |settings: &[Setting]| {
         let json = serde_json::to_string(settings).expect("JSON");
         settings.iter().map(|setting| format!("{} = {}\n", setting.key, setting.text())).collect::<String>() + &json
     };
     assert!(!shown(&settings).contains("hunter2") && shown(&settings).contains("cluster.password = ***"));
-    assert!(shown(&settings).contains("rediss://ann@cache-1.eu:7000") && shown(&settings).contains("/srv/ann/state"));
+    assert!(shown(&settings).contains("rediss://zoe@cache-1.eu:7000") && shown(&settings).contains("/srv/zoe/state"));
     let redacted: Vec<Setting> = settings.into_iter().map(Setting::redacted).collect();
     let redacted = shown(&redacted);
-    for word in ["hunter2", "ann", "cache-1", "= cache", "10.0.0", "/srv", "/home", "p.wasm"] {
+    for word in ["hunter2", "zoe", "cache-1", "= cache", "10.0.0", "/srv", "/home", "p.wasm"] {
         assert!(!redacted.contains(word), "'{word}' in {redacted}");
     }
     for line in [
@@ -213,7 +213,7 @@ fn all_that_cannot_be_read_is_named_at_once() {
 
 #[test]
 fn values_of_a_wrong_kind_are_named_with_their_place() {
-    refuses("mode = \"automatic\"", &[], &["daemon.toml:1:8", "expected `dry-run` or `auto`"]);
+    refuses("mode = \"automatic\"", &[], &["daemon.toml:1:8", "expected one of `dry-run`, `auto`, `approval`"]);
     refuses("[collect]\ninterval = 5", &[], &["daemon.toml:2:12", "expected a string"]);
     refuses("[collect]\ninterval = \"5\"", &[], &["daemon.toml:2:12", "'5' is not a duration", "5s"]);
     refuses("[policy]\nmemory = \"much\"", &[], &["daemon.toml:2:10", "'much' is not a size", "64MiB"]);

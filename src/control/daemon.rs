@@ -176,9 +176,7 @@ fn name_in_journals(store: &Store) -> Result<String, StoreError> {
 }
 
 fn crew(config: &Config, store: &Store, lease: Option<&Lease>) -> Result<Crew, RunError> {
-    let live = LiveCluster::new(config.cluster.access.clone())
-        .with_connect_timeout(config.cluster.connect_timeout)
-        .with_announce_map(config.cluster.announce_map.clone());
+    let live = config.cluster.live();
     let cluster: Arc<dyn Cluster> = match lease {
         Some(lease) => Arc::new(Fenced::new(Arc::new(live), lease.fence().clone())),
         None => Arc::new(live),

@@ -32,6 +32,8 @@ pub enum Topic {
     Statistics,
     /// Settings of the servers.
     Settings,
+    /// Where daemons agree on who leads.
+    Lease,
 }
 
 impl fmt::Display for Topic {
@@ -48,6 +50,7 @@ impl fmt::Display for Topic {
             Self::Versions => "versions",
             Self::Statistics => "statistics",
             Self::Settings => "settings",
+            Self::Lease => "lease",
         })
     }
 }

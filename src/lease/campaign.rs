@@ -58,6 +58,10 @@ pub(super) struct Keys {
 }
 
 impl Keys {
+    pub(super) fn of(settings: &Settings, cluster: &str) -> Self {
+        Self { root: format!("{}{cluster}/", settings.prefix) }
+    }
+
     pub(super) fn leader(&self) -> String {
         format!("{}leader", self.root)
     }
@@ -79,7 +83,7 @@ impl Lease {
     pub fn seek(settings: &Settings, cluster: &str, peer: Peer) -> Result<Self, EtcdError> {
         let etcd = Arc::new(Etcd::new(settings)?);
         let fence = Fence::default();
-        let keys = Keys { root: format!("{}{cluster}/", settings.prefix) };
+        let keys = Keys::of(settings, cluster);
         let (tell, role) = watch::channel(Role::Unknown { why: "etcd was not asked yet".to_owned() });
         let (notes, received) = mpsc::channel(NOTES_MAX);
         let campaign = Campaign {

@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::cli::Ballast;
+use crate::daemon::child::{Home, Settings};
 use crate::scene::link_to;
 use crate::support::{eventually, start, turn};
 
@@ -331,4 +332,27 @@ impl Drop for Gate {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+#[tokio::test]
+async fn nodes_that_announce_what_is_no_address_from_here_are_reached_by_the_map() {
+    let _turn = turn().await;
+    let cluster = start(LocalCluster::of(Kind::Valkey91)).await;
+    let mut map = String::new();
+    for (place, node) in cluster.nodes.iter().enumerate() {
+        // As behind a NAT: nobody listens there. Port 1 to 3 are nobody's without root.
+        let port = place + 1;
+        node.server.call(Command::new("CONFIG SET cluster-announce-port").arg(port)).await.expect("taken");
+        map += &format!("\"127.0.0.1:{port}\" = \"{}\"\n", node.server.address());
+    }
+    let home = Home::new(cluster.addresses()[0].clone(), &Settings { mode: "dry-run", ..Settings::default() });
+    home.configure(&Settings { mode: "dry-run", more: format!("[cluster.announce_map]\n{map}"), ..Settings::default() });
+    let daemon = home.start().await;
+    let addresses = daemon.until("it reads all three", |status| {
+        let nodes = status["nodes"].as_array()?;
+        let announced = nodes.iter().filter(|node| node["probe_usec"].is_number() && node["address"].as_str() < Some("127.0.0.1:4"));
+        (announced.count() == 3 && status["snapshot"]["problems"].as_array()?.is_empty()).then(|| nodes.len())
+    });
+    assert_eq!(addresses.await, 3);
+    daemon.stop().await;
 }

@@ -85,6 +85,9 @@ async fn a_healthy_cluster_has_nothing() {
     assert_eq!(left, 1, "nothing was made beside the configuration");
 }
 
+/// As `docs/access.md` says it, for those who let standby nodes join, where there are no functions.
+const GROWS: &str = "ACL SETUSER ballast +cluster|meet";
+
 /// As `docs/access.md` says it, for those who take nodes out.
 const RETIRES: &str = "ACL SETUSER ballast +cluster|replicate +cluster|forget +cluster|reset";
 
@@ -113,6 +116,9 @@ async fn a_missing_permission_is_named_and_the_printed_line_grants_it() {
     assert!(lines[1].0 == "skip" && lines[1].1.contains("`ballast verify`"), "{lines:?}");
     assert!(lines[2].0 == "skip" && lines[2].1.contains("`ballast drain --forget`"), "{lines:?}");
     assert_eq!(lines[2].2[0], RETIRES);
+    assert!(lines[3].0 == "skip" && lines[3].1.contains("standby nodes"), "{lines:?}");
+    assert_eq!(lines[3].2[0], format!("{GROWS} +function|dump +function|restore"));
+    say(&cluster, lines[3].2[0]).await;
     say(&cluster, write[0]).await;
     say(&cluster, lines[1].2[0]).await;
     say(&cluster, lines[2].2[0]).await;
@@ -132,6 +138,7 @@ async fn an_old_server_is_judged_by_the_rules_of_the_user() {
     say(&cluster, &moves.replace("PASSWORD", "secret").replace("+migrate", "+acl|getuser")).await;
     say(&cluster, &verifies).await;
     say(&cluster, RETIRES).await;
+    say(&cluster, GROWS).await;
     let ballast = Ballast::new();
     let user = "user = \"ballast\"\npassword = \"secret\"\n";
     let config = configured(&ballast, "daemon.toml", &format!("{}{user}", seeds(&cluster)));

@@ -1,6 +1,7 @@
 //! Two daemons on one cluster: one acts, the other takes over, and nothing is lost whatever becomes of either or of etcd.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ballast::lab::load::{Load, LoadSettings};
@@ -198,6 +199,12 @@ async fn what_a_person_told_the_leader_holds_for_the_next_one_and_an_end_hands_o
     let node = cluster.nodes[2].server.address().to_string();
     let (code, answer) = first.post(&format!("/api/v1/nodes/{node}/drain"), r#"{"who": "ann", "force": true}"#).await;
     assert_eq!(code, 200, "{answer}");
+    let told = tokio::task::block_in_place(|| {
+        let config = two.path().join("daemon.toml");
+        Command::new(env!("CARGO_BIN_EXE_ballast")).args(["doctor", "--config"]).arg(config).output().expect("it starts")
+    });
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.contains("etcd answers, and one (http://127.0.0.1:"), "{told}");
     // Every daemon gives an autoscaler the same answer.
     second.until("it knows of the drain", |status| (status["drains"][0]["who"] == "ann").then_some(())).await;
     first.stop().await;
