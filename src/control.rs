@@ -36,7 +36,7 @@ pub use drains::{Drain, DrainStatus, DrainWish};
 pub use given::Given;
 pub use marks::marks;
 pub use peers::LeaseStatus;
-pub use scale::{Scale, desired_shards, terminable};
+pub use scale::{Scale, terminable};
 pub use shadows::ShadowStatus;
 pub use status::{
     Activity, Balance, ConfigStatus, CycleSummary, NodeRow, PolicyStatus, RefusalSummary, Reload, Status, Totals,

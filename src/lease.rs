@@ -112,8 +112,6 @@ pub enum Role {
         term: Term,
         /// What the one before told.
         shared: Arc<Shared>,
-        /// What was begun and not finished.
-        begun: Arc<Vec<Begun>>,
     },
 }
 

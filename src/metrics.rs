@@ -74,12 +74,13 @@ impl Metrics {
                 if snapshot.is_some() {
                     self.shadows.cycle(&report.shadows);
                 }
-                self.nodes.seen(snapshot.as_deref(), report.scaling.as_ref());
+                self.nodes.seen(snapshot.as_deref());
             }
             Notice::Moving { migrations, overall, stuck } => {
                 self.work.running(migrations);
                 self.work.moving(overall.as_ref(), *stuck);
             }
+            Notice::Scale(scale) => self.nodes.scale(scale),
             Notice::PolicyMemory(bytes) => self.work.policy_memory(*bytes),
             Notice::Probe { seconds, migrating } => self.work.probe(*seconds, *migrating),
         }

@@ -61,6 +61,12 @@ pub fn next(node: &NodeId, snapshot: &Snapshot) -> Next {
     if let Some(problem) = snapshot.blockers().find(|problem| !forgotten(problem)) {
         return Next::Wait(problem.to_string());
     }
+    // Whoever is away would bring it back, and has to be told before it is asked to forget the others itself.
+    let away =
+        |problem: &&Problem| matches!(problem, Problem::ReplicaUnreachable { .. } | Problem::MemberFailed { .. });
+    if let Some(problem) = snapshot.problems.iter().find(|problem| away(problem)) {
+        return Next::Wait(problem.to_string());
+    }
     if snapshot.flags_of_primaries().any(|open| open.node == *node || peer(open) == node) {
         return Next::Wait("a slot is open from or to it".to_owned());
     }

@@ -1,13 +1,15 @@
 //! Asking others over HTTP: one way to make a client.
 
 use reqwest::ClientBuilder;
+use reqwest::redirect::Policy;
 
 /// A client that goes straight to whom it asks, whatever proxies the environment names: whom we ask is on our own machine or
 /// in our own network.
 #[must_use]
 pub fn client() -> ClientBuilder {
     trust_ring();
-    reqwest::Client::builder().no_proxy()
+    // What is said may hold a secret: it goes to nobody else.
+    reqwest::Client::builder().no_proxy().redirect(Policy::none())
 }
 
 /// Has TLS use the one provider of cryptography that is linked in.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::outcome::refused;
 use super::screen::Screen;
 use crate::cluster::Cluster;
-use crate::cluster::live::{LiveCluster, Password, Url};
+use crate::cluster::live::{Password, Url};
 use crate::config::{self, Config, Loaded};
 
 /// Which cluster.

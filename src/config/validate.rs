@@ -83,7 +83,7 @@ pub(super) fn check(
     notes.within("scaling.memory_max", file.scaling.memory_max, 0.1..=1.0);
     notes.within("scaling.cpu_max", file.scaling.cpu_max, 0.1..=1.0);
     let listen = listen(&file.http, notes);
-    let lease = lease(file.lease, base, notes);
+    let lease = lease(file.lease, &file.cluster.name, base, notes);
     notes.within_time("approval.expires", file.approval.expires, seconds(60)..=seconds(30 * 86_400));
     notes.require(file.state.keep_bytes >= 16 << 20, "state.keep_bytes", "16MiB or more is accepted");
     let windows = windows(&file.window, notes);
@@ -417,10 +417,15 @@ fn webhooks(sections: Vec<file::Webhook>, base: &Base<'_>, notes: &mut Notes) ->
     webhooks
 }
 
-fn lease(section: file::Lease, base: &Base<'_>, notes: &mut Notes) -> Option<lease::Settings> {
+fn lease(section: file::Lease, cluster: &str, base: &Base<'_>, notes: &mut Notes) -> Option<lease::Settings> {
     if section.etcd.is_empty() {
         return None;
     }
+    notes.require(
+        cluster != "default",
+        "cluster.name",
+        "give the cluster a name of its own: daemons of clusters with the same name would follow each other",
+    );
     for (place, endpoint) in section.etcd.iter().enumerate() {
         let url = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
         // A password in it would be shown.

@@ -11,7 +11,7 @@ use crate::model::{Move, Plan, PolicyId, ProposedMove, Snapshot};
 /// A plan that waits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Waiting {
-    /// What it is called: made of its moves, so another plan is called otherwise.
+    /// What it is called: made of its moves and of when it was proposed.
     pub plan: String,
     /// The cycle that proposed it.
     pub cycle: u64,
@@ -31,14 +31,21 @@ pub struct Waiting {
     pub approved_by: Option<String>,
 }
 
-/// What a plan of these moves is called.
+/// Tells plans of other moves apart.
 #[must_use]
-pub(super) fn name(moves: &[Move]) -> String {
+pub(super) fn digest(moves: &[Move]) -> String {
     let mut digest = Sha256::new();
     for step in moves {
         digest.update(format!("{} {} {}\n", step.slot, step.from, step.to));
     }
-    hex::encode(digest.finalize())[..12].to_owned()
+    hex::encode(digest.finalize())
+}
+
+/// What a plan of these moves is called that waits since then: who approved it once has not approved it for another time.
+#[must_use]
+pub(super) fn name(moves: &[Move], since_ms: u64) -> String {
+    let called = Sha256::digest(format!("{since_ms} {}", digest(moves)));
+    hex::encode(called)[..12].to_owned()
 }
 
 impl Waiting {
@@ -89,7 +96,7 @@ mod tests {
         let to = snapshot.primaries.iter().find(|node| node.id != from).expect("another").id.clone();
         let moves = vec![Move { slot, from, to, reason: "hot".into() }];
         Waiting {
-            plan: name(&moves),
+            plan: name(&moves, 0),
             cycle: 1,
             since_ms: 0,
             until_ms: 1_000,
@@ -118,9 +125,11 @@ mod tests {
     fn another_plan_has_another_name() {
         let snapshot = synthetic(3, 1);
         let mut moves = waiting(&snapshot).moves;
-        let first = name(&moves);
+        let (first, same) = (name(&moves, 0), digest(&moves));
+        assert_ne!(first, name(&moves, 1), "for another time");
         moves[0].slot = SlotId::new(8).expect("a slot");
-        assert_ne!(first, name(&moves));
+        assert_ne!(first, name(&moves, 0));
+        assert_ne!(same, digest(&moves));
         assert_eq!(first.len(), 12);
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::drains::DrainWish;
+use super::scale::Scale;
 use super::status::Status;
 use crate::migration::{Overall, Progress};
 use crate::model::{CycleReport, Snapshot};
@@ -133,6 +134,8 @@ pub enum Notice {
         /// Whether a step has lasted for longer than the configuration finds normal.
         stuck: bool,
     },
+    /// How many shards there are and should be.
+    Scale(Scale),
     /// Bytes of linear memory that the policy holds.
     PolicyMemory(usize),
     /// Our own probe of a node came back, while slots are being moved or not.

@@ -10,6 +10,8 @@ mod line;
 mod reloads;
 mod sizing;
 
+pub(super) use sizing::WHO;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,16 +30,17 @@ use super::feed::Feed;
 use super::keeper::Keeper;
 use super::peers::Peers;
 use super::promotion::Promotion;
+use super::scale::Scale;
 use super::shadows::Shadows;
 use super::signals::{Signal, Signals};
 use super::standing::Standing;
 use super::status::{Activity, Balance, CycleSummary, Status, node_rows};
 use super::turn::{self, Crew, Doing, Notify, Orders, Turn};
 use crate::clock::now_ms;
-use crate::config::{Config, Hours};
+use crate::config::{Config, Hours, NodeRule};
 use crate::guard::all_members;
 use crate::migration::{Progress, Stop, StopHandle};
-use crate::model::{CycleOutcome, CycleReport, Mode, Snapshot, resource};
+use crate::model::{CycleOutcome, CycleReport, Mode, Primary, Snapshot, Tag, resource};
 use crate::policy::{self, LoadedPolicy, Policy as _};
 use crate::store::{Event as Happening, Store};
 use crate::telemetry::chain;
@@ -48,6 +51,7 @@ pub(super) const MEMBERS: &str = "members";
 pub(super) const PROMOTION: &str = "promotion";
 pub(super) const SCALER: &str = "scaler";
 const WAITING: &str = "waiting-plan";
+const SCALING: &str = "scaling";
 const DRAINS: &str = "drains";
 /// What other daemons are told besides.
 pub(super) const PAST: &str = "past";
@@ -119,6 +123,7 @@ pub(super) struct Control {
     keeper: Keeper,
     /// Absent when no other daemon may lead.
     peers: Option<Peers>,
+    failed_takeovers: u32,
     standing: Standing,
     alarm: Alarm,
     drains: Drains,
@@ -170,6 +175,7 @@ impl Control {
             next_cycle: start.keeper.store.next_cycle()?,
             keeper: start.keeper,
             peers: start.peers,
+            failed_takeovers: 0,
             crew: Some(start.crew),
             running: None,
             ending: None,
@@ -291,6 +297,11 @@ impl Control {
         }
         if std::mem::take(&mut self.accept_members) {
             crew.members = self.status.seen.as_deref().map(all_members);
+            if let Some(members) = &crew.members
+                && let Err(error) = self.keeper.put(MEMBERS, members)
+            {
+                warn!(error = %chain(&error), "a restart will not know that these nodes were accepted");
+            }
         }
         let (stop, stopped) = Stop::new();
         let orders = self.orders(stopped);
@@ -370,6 +381,7 @@ impl Control {
         self.show_turn(&crew, CycleSummary::from(&*report), turn.snapshot.clone(), turn.called);
         self.size(&report, before.as_deref(), turn.fewer);
         self.show_drains();
+        self.show_scale();
         self.status.policy.failure = turn.failure.map(|failure| failure.to_string());
         (self.notify)(Notice::Cycle { report, snapshot: turn.snapshot });
         self.crew = Some(crew);
@@ -380,6 +392,28 @@ impl Control {
     /// slots is too much for every step of a migration.
     fn show_drains(&mut self) {
         self.status.drains = self.drains.status(self.status.seen.as_deref(), self.last.as_deref(), self.status.mode);
+    }
+
+    /// Shows how many shards are wanted, by what is known now.
+    pub(super) fn show_scale(&self) {
+        if let Some(scale) = Scale::of(&self.status) {
+            (self.notify)(Notice::Scale(scale));
+        }
+    }
+
+    /// Forgets that a node was seen draining that nobody wants drained any more: it may get slots before the next look.
+    pub(super) fn drains_no_more(&mut self) {
+        let Some(seen) = &mut self.status.seen else { return };
+        let rules: Vec<NodeRule> = self.config.nodes.iter().cloned().chain(self.drains.rules()).collect();
+        let drains = |node: &Primary| rules.iter().any(|rule| rule.drain && rule.names(&node.id, &node.address));
+        if seen.primaries.iter().any(|node| node.is(Tag::Draining) && !drains(node)) {
+            for node in &mut Arc::make_mut(seen).primaries {
+                if !drains(node) {
+                    node.tags.retain(|tag| *tag != Tag::Draining);
+                }
+            }
+            self.show_scale();
+        }
     }
 
     /// Puts what a turn saw and did into the status.
@@ -402,6 +436,12 @@ impl Control {
             status.nodes = node_rows(&snapshot);
             status.open_slots.clone_from(&snapshot.open_slots);
             status.seen = Some(snapshot);
+        }
+        // A cycle in which nobody could be asked says nothing about what is wanted.
+        let asked = !matches!(cycle.outcome, CycleOutcome::NotCollected { .. } | CycleOutcome::PolicyFailed { .. });
+        if asked && cycle.mode != Mode::Follower && status.scaling != cycle.scaling {
+            status.scaling.clone_from(&cycle.scaling);
+            self.keeper.tell(SCALING, &status.scaling);
         }
         status.last_cycle = Some(cycle);
     }
@@ -540,7 +580,9 @@ impl Control {
             () = sleep_until(give_up_at) => return Err(RunError::NotClosed),
             Signal::End(_) = self.signals.next() => return Err(RunError::StoppedAtOnce),
         };
-        if settled.is_some_and(|recovery| !recovery.held.is_empty()) {
+        // Whoever does not lead leaves what it left open to whoever does, and must not say that nothing was.
+        let closed = orders.journal.unfinished().is_ok_and(|unfinished| unfinished.is_empty());
+        if settled.is_some_and(|recovery| !recovery.held.is_empty()) || !closed {
             return Err(RunError::NotClosed);
         }
         self.give_back().await;
@@ -563,6 +605,7 @@ impl Control {
     fn publish(&mut self) {
         self.status.shadows = self.shadows.status();
         self.status.lease = self.peers.as_ref().map(Peers::status);
+        self.status.victim = self.config.scaling.victim;
         self.status.promoted = self.promotion.as_ref().map(|promotion| promotion.shadow.clone());
         self.shown.send_replace(Arc::new(self.status.clone()));
     }

@@ -22,7 +22,6 @@ use super::status::Status;
 use super::turn::{Crew, Notify, Sizing};
 use crate::clock::now_ms;
 use crate::cluster::Cluster;
-use crate::cluster::live::LiveCluster;
 use crate::collector::Collector;
 use crate::config::Config;
 use crate::guard::{DAY_MS, Past};
@@ -105,14 +104,14 @@ pub async fn run(config: Config, forced: Option<Mode>) -> Result<(), RunError> {
     let lease = match &config.lease {
         Some(settings) => {
             let at = listener.as_ref().and_then(|listener| listener.local_addr().ok());
-            Some(Lease::seek(settings, &config.cluster.name, peer(settings, at))?)
+            Some(Lease::seek(settings, &config.cluster.name, peer(settings, at), name_among_daemons(&store)?)?)
         }
         None => None,
     };
     let crew = crew(&config, &store, lease.as_ref())?;
     let peers = match &lease {
         Some(lease) => {
-            let journal = SharedJournal::new(store.clone(), lease.clone(), name_in_journals(&store)?);
+            let journal = SharedJournal::new(store.clone(), lease.clone());
             Some(Peers::new(lease.clone(), journal))
         }
         None => None,
@@ -164,9 +163,9 @@ fn peer(settings: &lease::Settings, at: Option<SocketAddr>) -> Peer {
     Peer { name: settings.name.clone().unwrap_or_else(|| host() + &port), url: settings.url.clone().unwrap_or(url) }
 }
 
-/// What this daemon's state directory is called in journals that others read: made once, by chance.
-fn name_in_journals(store: &Store) -> Result<String, StoreError> {
-    const KEY: &str = "name-in-journals";
+/// What this daemon is called where it must not be taken for another one: made once, by chance.
+fn name_among_daemons(store: &Store) -> Result<String, StoreError> {
+    const KEY: &str = "name-among-daemons";
     if let Some(name) = store.get(KEY)? {
         return Ok(name);
     }

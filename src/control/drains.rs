@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{NodeRule, Scaling};
+use super::scaler::victims;
+use crate::config::{NodeRule, Scaling, Victim};
 use crate::model::{Address, CycleReport, Mode, NoPrimary, NodeId, SlotId, Snapshot, Tag, resource};
+use crate::retire::{self, Next};
 
 /// A node that is to be emptied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +92,15 @@ impl Drains {
             return Ok(&self.0[known]);
         }
         if !force {
+            if scaling.victim == Victim::HighestOrdinal {
+                let victims = victims(scaling.victim, &[], snapshot)?;
+                if !victims.contains(&node.id) {
+                    let other = snapshot.primary(&victims[0]).map(|node| node.address.to_string()).unwrap_or_default();
+                    return Err(format!(
+                        "scaling.victim is highest-ordinal: what is taken away would be {other}; --force drains it all the same"
+                    ));
+                }
+            }
             rest_suffices(index, snapshot, scaling).map_err(|why| format!("{why}; --force drains it all the same"))?;
         }
         let (id, address) = (node.id.clone(), node.address.clone());
@@ -116,7 +127,7 @@ impl Drains {
             }
             drain.emptied = slots == 0;
         }
-        let gone = |drain: &Drain| crate::retire::next(&drain.id, snapshot) == crate::retire::Next::Gone;
+        let gone = |drain: &Drain| retire::next(&drain.id, snapshot) == Next::Gone;
         let (left, stay) = std::mem::take(&mut self.0).into_iter().partition(gone);
         self.0 = stay;
         (emptied, left)
@@ -132,9 +143,9 @@ impl Drains {
         self.0.iter().filter(move |drain| drain.who == who)
     }
 
-    /// Whether anything drains.
+    /// Whether anything drains that is not done.
     pub(super) fn any(&self) -> bool {
-        !self.0.is_empty()
+        self.0.iter().any(|drain| drain.forget || !drain.emptied)
     }
 
     /// Those that are to be forgotten.
@@ -183,6 +194,12 @@ fn blocked(
     }
     if let Some(problem) = seen.and_then(|snapshot| snapshot.blockers().next()) {
         return Some(problem.to_string());
+    }
+    if let Some(snapshot) = seen.filter(|_| slots_left == Some(0)) {
+        return match retire::next(&drain.id, snapshot) {
+            Next::Wait(why) => Some(why),
+            _ => None,
+        };
     }
     // A plan that was made before it drained says nothing about it.
     let last = last.filter(|report| report.started_at_ms > drain.since_ms && slots_left > Some(0))?;

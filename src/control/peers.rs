@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::lease::{Begun, Lease, Peer, Role, Shared, SharedJournal, Term};
+use crate::lease::{Lease, Peer, Role, Shared, SharedJournal, Term};
 use crate::migration::JournalError;
 use crate::model::SlotSet;
 
@@ -30,7 +30,6 @@ pub struct LeaseStatus {
 pub(super) struct Inheritance {
     term: Term,
     pub(super) shared: std::sync::Arc<Shared>,
-    begun: std::sync::Arc<Vec<Begun>>,
 }
 
 impl Peers {
@@ -55,9 +54,7 @@ impl Peers {
     /// What is to be taken over before this daemon may act.
     pub(super) fn inheritance(&self) -> Option<Inheritance> {
         match self.lease.role() {
-            Role::Elected { term, shared, begun } if self.accepted != Some(term) => {
-                Some(Inheritance { term, shared, begun })
-            }
+            Role::Elected { term, shared } if self.accepted != Some(term) => Some(Inheritance { term, shared }),
             _ => None,
         }
     }
@@ -83,10 +80,10 @@ impl Peers {
     /// # Errors
     /// When a journal cannot be read or written: it is tried again.
     pub(super) async fn take_over(&mut self, left: &Inheritance) -> Result<usize, JournalError> {
-        self.journal.take_over(left.term, &left.begun).await?;
+        let unfinished = self.journal.take_over(left.term).await?;
         self.lease.accept(left.term);
         self.accepted = Some(left.term);
-        Ok(left.begun.len())
+        Ok(unfinished)
     }
 }
 

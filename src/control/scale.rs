@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::drains::DrainStatus;
+use super::scaler::ordinal;
 use super::status::Status;
-use crate::model::{Address, ScalingReport, Snapshot, Tag};
+use crate::config::Victim;
+use crate::model::{Address, Primary, Snapshot, Tag};
 
 /// How many shards there are and should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,11 +26,24 @@ pub struct Scale {
     pub blocked_by: Option<String>,
 }
 
-/// Primaries that are wanted: those that are there and are not empty for good, and what is to be added.
-#[must_use]
-pub fn desired_shards(snapshot: &Snapshot, scaling: Option<&ScalingReport>) -> usize {
-    let spare = snapshot.primaries.iter().filter(|node| node.is(Tag::Draining) && node.is(Tag::Empty)).count();
-    snapshot.primaries.len() - spare + scaling.map_or(0, |scaling| scaling.growth as usize)
+/// Primaries that are empty for good: whoever obeys what is left of the number takes one of them away.
+///
+/// Where that is always the one with the highest ordinal, an empty one below one with slots does not count. While anything is
+/// amiss none does: a node that is not seen well may be one of those that the number is about.
+fn spare(snapshot: &Snapshot, victim: Victim) -> usize {
+    if snapshot.blockers().next().is_some() {
+        return 0;
+    }
+    let is_spare = |node: &&Primary| node.is(Tag::Draining) && node.is(Tag::Empty);
+    let spare = snapshot.primaries.iter().filter(is_spare);
+    if victim != Victim::HighestOrdinal {
+        return spare.count();
+    }
+    let kept = snapshot.primaries.iter().filter(|node| !is_spare(node)).map(|node| ordinal(&node.address.host));
+    // Whoever has no ordinal may be anyone.
+    let Some(kept) = kept.collect::<Option<Vec<_>>>() else { return 0 };
+    let highest = kept.into_iter().map(|(_, ordinal)| ordinal).max();
+    spare.filter(|node| ordinal(&node.address.host).is_some_and(|(_, ordinal)| Some(ordinal) > highest)).count()
 }
 
 impl Scale {
@@ -38,8 +53,10 @@ impl Scale {
         let snapshot = status.seen.as_deref()?;
         let draining = snapshot.primaries.iter().filter(|node| node.is(Tag::Draining));
         let draining: Vec<Address> = draining.map(|node| node.address.clone()).collect();
-        let scaling = status.last_cycle.as_ref().and_then(|cycle| cycle.scaling.as_ref());
-        let (shards, desired_shards) = (snapshot.primaries.len(), desired_shards(snapshot, scaling));
+        let scaling = status.scaling.as_ref();
+        let shards = snapshot.primaries.len();
+        let growth = scaling.map_or(0, |scaling| scaling.growth as usize);
+        let desired_shards = shards - spare(snapshot, status.victim) + growth;
         let empty = snapshot.primaries.iter().filter(|node| node.is(Tag::Draining) && node.is(Tag::Empty)).count();
         let mut reason = match draining.len() {
             0 => "nothing drains".to_owned(),
@@ -84,6 +101,10 @@ pub fn terminable(name: &str, status: &Status, now_ms: u64) -> Result<String, St
         return Ok("it is drained and empty".to_owned());
     }
     let Some(replica) = snapshot.replicas.iter().find(|node| node.id.is_meant(name, &node.address)) else {
+        // Unseen is not gone: a member that nobody could ask is among the strangers.
+        if let Some(problem) = snapshot.blockers().next() {
+            return Err(format!("it is not seen, but not all is seen: {problem}"));
+        }
         return Ok("it is no member of the cluster".to_owned());
     };
     // Servers make an emptied primary a replica of whoever took its last slot (`cluster-allow-replica-migration`).
@@ -139,7 +160,34 @@ mod tests {
         let scale = |tags: &[Tag]| Scale::of(&status(tags)).map(|scale| (scale.shards, scale.desired_shards));
         assert_eq!(scale(&[Tag::Primary, Tag::Empty]), Some((4, 4)), "it will be used");
         assert_eq!(scale(&[Tag::Primary, Tag::Draining]), Some((4, 4)), "it still has slots");
-        assert_eq!(scale(&[Tag::Primary, Tag::Draining, Tag::Empty]), Some((4, 3)));
+        let spare = [Tag::Primary, Tag::Draining, Tag::Empty];
+        assert_eq!(scale(&spare), Some((4, 3)));
+        // While anything is amiss nobody is to be taken away.
+        let mut unwell = status(&spare);
+        let seen = Arc::make_mut(unwell.seen.as_mut().expect("seen"));
+        seen.problems.push(crate::model::Problem::PrimaryUnreachable {
+            node: "10.0.0.1:7000".parse().expect("an address"),
+            detail: "silent".into(),
+        });
+        assert_eq!(Scale::of(&unwell).map(|scale| scale.desired_shards), Some(4));
+        let now_ms = unwell.snapshot.as_ref().map_or(0, |seen| seen.taken_at_ms);
+        assert!(terminable("10.9.9.9:1", &unwell, now_ms).is_err_and(|why| why.contains("not all is seen")));
+    }
+
+    #[test]
+    fn where_the_last_ordinal_goes_an_empty_one_below_it_does_not_count() {
+        let mut status = status(&[Tag::Primary, Tag::Draining, Tag::Empty]);
+        status.victim = Victim::HighestOrdinal;
+        let mut name = |hosts: [&str; 4]| {
+            let seen = Arc::make_mut(status.seen.as_mut().expect("seen"));
+            for (node, host) in seen.primaries.iter_mut().zip(hosts) {
+                node.address = Address::new(host, 6379);
+            }
+            Scale::of(&status).map(|scale| scale.desired_shards)
+        };
+        assert_eq!(name(["v-0", "v-1", "v-2", "v-3"]), Some(3));
+        assert_eq!(name(["v-0", "v-1", "v-3", "v-2"]), Some(4), "v-3 would be taken away, with its slots");
+        assert_eq!(name(["10.0.0.1", "v-1", "v-2", "v-3"]), Some(4));
     }
 
     #[test]

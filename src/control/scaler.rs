@@ -37,6 +37,10 @@ impl Scaler {
             self.grown_at_ms = now_ms;
         }
         self.shards = shards;
+        // A cycle without advice says nothing: wishes neither end nor ripen.
+        if wanted.is_none() {
+            return Due::Nothing(None);
+        }
         let wanted =
             wanted.map(|wanted| wanted.clamp(settings.min_shards, settings.max_shards.max(settings.min_shards)));
         let more = wanted.filter(|wanted| *wanted > shards);
@@ -112,7 +116,7 @@ pub(super) fn victims(victim: Victim, retire: &[NodeId], snapshot: &Snapshot) ->
 }
 
 /// `valkey-7.valkey.svc` is the seventh of `valkey`.
-fn ordinal(host: &str) -> Option<(&str, u32)> {
+pub(super) fn ordinal(host: &str) -> Option<(&str, u32)> {
     let (set, ordinal) = host.split('.').next()?.rsplit_once('-')?;
     Some((set, ordinal.parse().ok()?))
 }
@@ -146,6 +150,10 @@ mod tests {
         );
         assert_eq!(hear(2, 4, 6), Due::More(2));
         assert_eq!(hear(3, 5, 6), Due::More(1), "one has joined");
+        let mut silent = scaler.clone();
+        assert_eq!(silent.hear(4 * MINUTE_MS, 5, None, &settings()), Due::Nothing(None));
+        assert_eq!(silent.hear(5 * MINUTE_MS, 5, Some(6), &settings()), Due::More(1), "it goes on");
+        let mut hear = |minute: u64, shards, wanted| scaler.hear(minute * MINUTE_MS, shards, Some(wanted), &settings());
         assert_eq!(hear(4, 6, 6), Due::Nothing(None));
         assert!(matches!(hear(5, 6, 4), Due::Nothing(Some(_))));
         assert!(matches!(hear(16, 6, 4), Due::Nothing(Some(why)) if why.contains("in 1080 s")), "in after out");

@@ -9,6 +9,7 @@ use super::approval::Waiting;
 use super::drains::DrainStatus;
 use super::peers::LeaseStatus;
 use super::shadows::ShadowStatus;
+use crate::config::Victim;
 use crate::migration::{Overall, Progress, Recovery};
 use crate::model::{
     Address, CycleOutcome, CycleReport, Mode, NodeId, OpenSlot, PolicyId, Prediction, Realised, RefusalCheck,
@@ -349,6 +350,12 @@ pub struct Status {
     /// Nodes that are to be emptied, and how far that has come.
     #[serde(default)]
     pub drains: Vec<DrainStatus>,
+    /// What was advised about the number of shards, by the last cycle that could be.
+    #[serde(default)]
+    pub scaling: Option<ScalingReport>,
+    /// Who chooses whom to take out.
+    #[serde(skip)]
+    pub victim: Victim,
     /// A plan that waits for a person, without its moves.
     #[serde(default)]
     pub waiting: Option<WaitingStatus>,
@@ -404,6 +411,8 @@ impl Status {
             lease: None,
             activity: Activity::Idle,
             drains: Vec::new(),
+            scaling: None,
+            victim: Victim::default(),
             waiting: None,
             waiting_plan: None,
             policy: PolicyStatus::default(),

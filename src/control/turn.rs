@@ -484,13 +484,12 @@ async fn act(crew: &mut Crew, orders: &Orders, turn: &mut Turn, snapshot: &Snaps
     }
 }
 
-/// Whether nodes may join or leave at the end of this turn.
-async fn may_change_members(orders: &Orders, turn: &Turn) -> bool {
-    // What has just moved is not in the snapshot, and a node may be the end of a migration that is in doubt.
-    let moved = !turn.report.migrations.is_empty();
-    if !orders.mode.acts() || moved || orders.stop.is_asked() {
+/// Whether nodes may leave at the end of this turn.
+async fn may_leave(orders: &Orders) -> bool {
+    if !orders.mode.acts() || orders.stop.is_asked() {
         return false;
     }
+    // A node may be the end of a migration that is in doubt.
     let journal = orders.journal.clone();
     let unfinished = tokio::task::spawn_blocking(move || journal.unfinished()).await;
     matches!(unfinished, Ok(Ok(unfinished)) if unfinished.is_empty())

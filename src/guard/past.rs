@@ -24,7 +24,8 @@ pub(crate) struct Past {
 /// The same for another daemon to read: JSON has no tables by pairs.
 #[derive(Serialize, Deserialize)]
 struct Written {
-    moved: Vec<(SlotId, u64)>,
+    /// By time: slots that moved together are one entry.
+    moved: Vec<(u64, SlotSet)>,
     failed: Vec<(NodeId, NodeId, u64)>,
     day: VecDeque<(u64, u64, u64)>,
 }
@@ -32,14 +33,20 @@ struct Written {
 impl From<Past> for Written {
     fn from(past: Past) -> Self {
         let failed = past.pair_failed_ms.into_iter().map(|((source, target), at_ms)| (source, target, at_ms));
-        Self { moved: past.last_moved_ms.into_iter().collect(), failed: failed.collect(), day: past.day }
+        let mut moved: BTreeMap<u64, Vec<SlotId>> = BTreeMap::new();
+        for (slot, at_ms) in past.last_moved_ms {
+            moved.entry(at_ms).or_default().push(slot);
+        }
+        let moved = moved.into_iter().map(|(at_ms, slots)| (at_ms, slots.into_iter().collect()));
+        Self { moved: moved.collect(), failed: failed.collect(), day: past.day }
     }
 }
 
 impl From<Written> for Past {
     fn from(written: Written) -> Self {
         let failed = written.failed.into_iter().map(|(source, target, at_ms)| ((source, target), at_ms));
-        Self { last_moved_ms: written.moved.into_iter().collect(), pair_failed_ms: failed.collect(), day: written.day }
+        let moved = written.moved.iter().flat_map(|(at_ms, slots)| slots.iter().map(move |slot| (slot, *at_ms)));
+        Self { last_moved_ms: moved.collect(), pair_failed_ms: failed.collect(), day: written.day }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Seeks the lease, keeps it, and tells what this daemon is among its peers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,20 @@ use crate::telemetry::chain;
 
 /// Notes that may wait for etcd.
 const NOTES_MAX: usize = 256;
+
+/// Under which name it is told who told the rest.
+const BY: &str = "by";
+
+/// In the place of an intent that another daemon has taken over: whoever noted it need not think that nobody ever knew.
+pub(super) const TAKEN: &str = "taken";
+
+/// Why nothing was changed in etcd.
+pub(super) enum Unchanged {
+    /// Nothing was, for certain.
+    No(String),
+    /// The answer was lost: it may have been.
+    Perhaps(String),
+}
 
 /// The campaign is over: its task has ended.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +53,7 @@ pub struct Lease {
     role: watch::Receiver<Role>,
     notes: mpsc::Sender<Note>,
     keys: Keys,
+    daemon: String,
     _task: Arc<Task>,
 }
 
@@ -77,10 +92,11 @@ impl Keys {
 
 impl Lease {
     /// Begins to seek the lease for the cluster that is called so, as this `peer`.
+    /// `daemon` tells it from all others, for ever.
     ///
     /// # Errors
     /// [`EtcdError::Settings`]. That etcd does not answer is a [`Role`].
-    pub fn seek(settings: &Settings, cluster: &str, peer: Peer) -> Result<Self, EtcdError> {
+    pub fn seek(settings: &Settings, cluster: &str, peer: Peer, daemon: String) -> Result<Self, EtcdError> {
         let etcd = Arc::new(Etcd::new(settings)?);
         let fence = Fence::default();
         let keys = Keys::of(settings, cluster);
@@ -94,10 +110,11 @@ impl Lease {
             ttl: settings.ttl,
             tell,
             held: None,
+            daemon: daemon.clone(),
             unsaid: BTreeMap::new(),
         };
         let task = Arc::new(Task(tokio::spawn(campaign.run(received))));
-        Ok(Self { etcd, fence, role, notes, keys, _task: task })
+        Ok(Self { etcd, fence, role, notes, keys, daemon, _task: task })
     }
 
     /// What this daemon is now.
@@ -146,19 +163,37 @@ impl Lease {
         }
     }
 
+    /// What tells this daemon from all others.
+    pub(super) fn daemon(&self) -> &str {
+        &self.daemon
+    }
+
+    /// Whether what is told there was told by this daemon: what it knows itself is as new, or newer.
+    #[must_use]
+    pub fn told_itself(&self, shared: &Shared) -> bool {
+        shared.get(BY) == Some(&self.daemon)
+    }
+
     /// Makes `changes` if this daemon leads in etcd's eyes as well.
-    pub(super) async fn change(&self, changes: &[Change]) -> Result<(), String> {
-        let Some(term) = self.fence.term() else { return Err("this daemon does not lead".to_owned()) };
+    pub(super) async fn change(&self, changes: &[Change]) -> Result<(), Unchanged> {
+        let Some(term) = self.fence.term() else { return Err(Unchanged::No("this daemon does not lead".to_owned())) };
         self.change_in(term, changes).await
     }
 
     /// The same in a `term` that is not accepted yet.
-    pub(super) async fn change_in(&self, Term(created): Term, changes: &[Change]) -> Result<(), String> {
+    pub(super) async fn change_in(&self, Term(created): Term, changes: &[Change]) -> Result<(), Unchanged> {
         match self.etcd.change((&self.keys.leader(), created), changes).await {
             Ok(true) => Ok(()),
-            Ok(false) => Err("another daemon leads by now".to_owned()),
-            Err(error) => Err(chain(&error)),
+            Ok(false) => Err(Unchanged::No("another daemon leads by now".to_owned())),
+            Err(error) => Err(Unchanged::Perhaps(chain(&error))),
         }
+    }
+
+    /// What was begun and not finished, as etcd has it now, and the names of what others have taken over.
+    pub(super) async fn journal(&self) -> Result<(Vec<Begun>, BTreeSet<String>), EtcdError> {
+        let found = self.etcd.all(&self.keys.begun("")).await?;
+        let taken = found.iter().filter(|entry| entry.value == TAKEN).map(|entry| entry.key.clone());
+        Ok((begun(&self.keys, &found), taken.collect()))
     }
 
     pub(super) fn keys(&self) -> &Keys {
@@ -175,7 +210,6 @@ struct Held {
     renewed: Duration,
     /// What was found when it became ours.
     shared: Arc<Shared>,
-    begun: Arc<Vec<Begun>>,
 }
 
 struct Campaign {
@@ -186,6 +220,8 @@ struct Campaign {
     ttl: Duration,
     tell: watch::Sender<Role>,
     held: Option<Held>,
+    /// What this daemon is called where it must not be taken for another one.
+    daemon: String,
     /// What etcd does not know yet.
     unsaid: BTreeMap<String, String>,
 }
@@ -224,15 +260,15 @@ impl Campaign {
     async fn look(&mut self) {
         let asked = since_boot();
         let answer = match &self.held {
-            Some(held) => self.etcd.renew(held.lease).await.map(|lasts| lasts.map(|_| ())),
+            Some(held) => self.renew(held).await,
             None => self.seek(asked).await.map(Some),
         };
         match (answer, &mut self.held) {
             (Ok(Some(())), Some(held)) => {
                 held.renewed = asked;
                 self.fence.extend(held.term, asked + held.times.fence);
-                let Held { term, shared, begun, .. } = held;
-                let elected = Role::Elected { term: *term, shared: shared.clone(), begun: begun.clone() };
+                let Held { term, shared, .. } = held;
+                let elected = Role::Elected { term: *term, shared: shared.clone() };
                 // Told once, and again after a time of doubt.
                 self.tell.send_if_modified(|role| {
                     let news = !matches!(role, Role::Elected { term: known, .. } if known == term);
@@ -244,7 +280,7 @@ impl Campaign {
             }
             (Ok(None), Some(_)) => {
                 self.lose();
-                self.doubt("the lease ran out before it was renewed".to_owned());
+                self.doubt("the lease ran out before it was renewed, or was taken away".to_owned());
             }
             // A follower; `seek` has told.
             (Ok(_), None) => {}
@@ -268,6 +304,16 @@ impl Campaign {
         }
     }
 
+    /// Renews the lease. Nothing when it is not ours any more: it has run out, or somebody took the leader's key away.
+    async fn renew(&self, held: &Held) -> Result<Option<()>, EtcdError> {
+        if self.etcd.renew(held.lease).await?.is_none() {
+            return Ok(None);
+        }
+        let Term(created) = held.term;
+        let still = self.etcd.change((&self.keys.leader(), created), &[]).await?;
+        Ok(still.then_some(()))
+    }
+
     /// Claims the lease if nobody has it, and tells who leads otherwise.
     async fn seek(&mut self, asked: Duration) -> Result<(), EtcdError> {
         let leader = self.keys.leader();
@@ -286,18 +332,18 @@ impl Campaign {
             self.follow(&claimed, &found);
             return Ok(());
         }
-        let (shared, begun) = (Arc::new(self.shared(&found)), Arc::new(self.begun(&found)));
+        let shared = Arc::new(self.shared(&found));
         let times = Times::of(lasts.min(self.ttl));
         self.unsaid.clear();
-        info!(name = self.peer.name, unfinished = begun.len(), "this daemon has the lease");
-        self.held = Some(Held { lease, term: Term(claimed.created), times, renewed: asked, shared, begun });
+        info!(name = self.peer.name, "this daemon has the lease");
+        self.held = Some(Held { lease, term: Term(claimed.created), times, renewed: asked, shared });
         Ok(())
     }
 
     fn follow(&self, leader: &Entry, found: &[Entry]) {
         let unnamed = || Peer { name: "another daemon".to_owned(), url: String::new() };
         let leader = serde_json::from_str(&leader.value).unwrap_or_else(|_| unnamed());
-        let (shared, begun) = (self.shared(found), self.begun(found));
+        let (shared, begun) = (self.shared(found), begun(&self.keys, found));
         self.tell.send_if_modified(|role| {
             let news = !matches!(role, Role::Follower { leader: known, shared: told, begun: open }
                 if *known == leader && **told == shared && **open == begun);
@@ -312,18 +358,6 @@ impl Campaign {
         let prefix = self.keys.shared("");
         let named = |entry: &Entry| Some((entry.key.strip_prefix(&prefix)?.to_owned(), entry.value.clone()));
         found.iter().filter_map(named).collect()
-    }
-
-    fn begun(&self, found: &[Entry]) -> Vec<Begun> {
-        let prefix = self.keys.begun("");
-        let read = |entry: &Entry| {
-            let intent = serde_json::from_str(&entry.value);
-            if let Err(error) = &intent {
-                warn!(key = entry.key, %error, "a migration that another daemon noted cannot be read; its slots count as foreign");
-            }
-            Some(Begun { key: entry.key.clone(), intent: intent.ok()? })
-        };
-        found.iter().filter(|entry| entry.key.starts_with(&prefix)).filter_map(read).collect()
     }
 
     /// Nobody can say who leads.
@@ -345,25 +379,26 @@ impl Campaign {
     /// Tells etcd what it does not know yet. Whether it knows all now.
     async fn say(&mut self) -> bool {
         let Some(Held { term: Term(created), .. }) = self.held else { return self.unsaid.is_empty() };
-        if self.unsaid.is_empty() {
-            return true;
-        }
-        let put = |(name, value): (&String, &String)| Change::Put(self.keys.shared(name), value.clone());
-        let changes: Vec<Change> = self.unsaid.iter().map(put).collect();
-        match self.etcd.change((&self.keys.leader(), created), &changes).await {
-            Ok(true) => {
-                self.unsaid.clear();
-                true
-            }
-            Ok(false) => false,
-            Err(error) => {
-                warn!(error = %chain(&error), "the other daemons are not told of a change yet");
-                false
+        // One at a time: a large one that etcd does not take keeps back no pause.
+        let mut all = true;
+        for (name, value) in self.unsaid.clone() {
+            let changes =
+                [Change::Put(self.keys.shared(&name), value), Change::Put(self.keys.shared(BY), self.daemon.clone())];
+            match self.etcd.change((&self.keys.leader(), created), &changes).await {
+                Ok(true) => drop(self.unsaid.remove(&name)),
+                Ok(false) => return false,
+                Err(error) => {
+                    warn!(name, error = %chain(&error), "the other daemons are not told of a change yet");
+                    all = false;
+                }
             }
         }
+        all
     }
 
     async fn release(&mut self) {
+        // The next leader has to know what this one did last.
+        self.say().await;
         self.fence.close();
         if let Some(held) = self.held.take()
             && let Err(error) = self.etcd.revoke(held.lease).await
@@ -371,4 +406,17 @@ impl Campaign {
             warn!(error = %chain(&error), "the lease is not given back; it ends by itself");
         }
     }
+}
+
+fn begun(keys: &Keys, found: &[Entry]) -> Vec<Begun> {
+    let prefix = keys.begun("");
+    let read = |entry: &Entry| {
+        let intent = serde_json::from_str(&entry.value);
+        if let Err(error) = &intent {
+            warn!(key = entry.key, %error, "a migration that another daemon noted cannot be read; its slots count as foreign");
+        }
+        Some(Begun { key: entry.key.clone(), intent: intent.ok()? })
+    };
+    let notes = found.iter().filter(|entry| entry.key.starts_with(&prefix) && entry.value != TAKEN);
+    notes.filter_map(read).collect()
 }

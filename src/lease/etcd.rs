@@ -235,7 +235,12 @@ impl Etcd {
         }
         match self.post(endpoint, call, body).await {
             // Tokens end by themselves.
-            Err(EtcdError::Refused(why)) if self.login.is_some() && why.contains("invalid auth token") => {
+            Err(EtcdError::Refused(why))
+                if self.login.is_some()
+                    && ["invalid auth token", "revision of auth store is old"]
+                        .iter()
+                        .any(|stale| why.contains(stale)) =>
+            {
                 self.log_in(endpoint).await?;
                 self.post(endpoint, call, body).await
             }

@@ -53,9 +53,15 @@ impl Fence {
     /// The term in which this daemon may act, at this very moment.
     #[must_use]
     pub fn term(&self) -> Option<Term> {
+        self.open().map(|(term, _)| term)
+    }
+
+    /// The same, and for how long at least.
+    fn open(&self) -> Option<(Term, Duration)> {
         let state = self.state();
         let (term, until) = state.held?;
-        (state.accepted == Some(term) && since_boot() < until).then_some(term)
+        let left = until.checked_sub(since_boot()).filter(|left| !left.is_zero())?;
+        (state.accepted == Some(term)).then_some((term, left))
     }
 }
 
@@ -82,15 +88,22 @@ impl Cluster for Fenced {
         patience: Duration,
     ) -> BoxFuture<'a, Result<Vec<Reply>, LinkError>> {
         async move {
+            let Some(command) = commands.iter().find(|command| !only_looks(command)) else {
+                return self.inner.call(node, lane, commands, patience).await;
+            };
             // Asked when the call is about to be made, not when somebody prepared it.
-            if self.fence.term().is_none()
-                && let Some(command) = commands.iter().find(|command| !only_looks(command))
-            {
+            let Some((_, left)) = self.fence.open() else {
                 let what = command.words().first().map(|word| word.escape_ascii().to_string()).unwrap_or_default();
                 let detail = format!("{what} is not said: the lease to act may be another daemon's by now");
                 return Err(LinkError::Refused { node: node.clone(), detail });
+            };
+            // Making a connection may take longer than the lease lasts: given up by then, nothing was said.
+            match tokio::time::timeout(left, self.inner.call(node, lane, commands, patience)).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    Err(LinkError::Lost { node: node.clone(), detail: "the lease to act ran out meanwhile".into() })
+                }
             }
-            self.inner.call(node, lane, commands, patience).await
         }
         .boxed()
     }

@@ -6,8 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use prometheus::{CounterVec, Gauge, GaugeVec};
 
 use super::family::Families;
-use crate::control::{NodeRow, desired_shards, node_rows};
-use crate::model::ScalingReport;
+use crate::control::{NodeRow, Scale, node_rows};
 use crate::model::{Address, NO_OWNER, Problem, SLOT_COUNT, Snapshot, Tag, resource};
 
 /// Slots shown by their load: enough to see a giant one and its kin, few enough for any cluster.
@@ -85,7 +84,7 @@ impl Nodes {
     }
 
     /// Shows what was seen last; `None`: the cluster could not be seen, and what was seen before stays, with its time.
-    pub(super) fn seen(&self, snapshot: Option<&Snapshot>, scaling: Option<&ScalingReport>) {
+    pub(super) fn seen(&self, snapshot: Option<&Snapshot>) {
         let Some(snapshot) = snapshot else {
             self.up.set(0.0);
             self.collect_errors.with_label_values(&["cluster"]).inc();
@@ -103,7 +102,6 @@ impl Nodes {
         }
         self.members(&count_members(snapshot));
         self.shards.set(snapshot.primaries.len() as f64);
-        self.shards_desired.set(desired_shards(snapshot, scaling) as f64);
         let uncovered = snapshot.owners.as_slice().iter().filter(|owner| **owner == NO_OWNER).count();
         let mut open: Vec<_> = snapshot.open_slots.iter().map(|open| open.slot).collect();
         open.sort_unstable();
@@ -113,6 +111,11 @@ impl Nodes {
         }
         self.hot_slots(snapshot);
         self.rows(&node_rows(snapshot));
+    }
+
+    /// How many shards are wanted: by what is known between two looks as well.
+    pub(super) fn scale(&self, scale: &Scale) {
+        self.shards_desired.set(scale.desired_shards as f64);
     }
 
     fn members(&self, counts: &BTreeMap<(&str, &str), u32>) {

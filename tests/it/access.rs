@@ -346,11 +346,17 @@ async fn nodes_that_announce_what_is_no_address_from_here_are_reached_by_the_map
         map += &format!("\"127.0.0.1:{port}\" = \"{}\"\n", node.server.address());
     }
     let home = Home::new(cluster.addresses()[0].clone(), &Settings { mode: "dry-run", ..Settings::default() });
-    home.configure(&Settings { mode: "dry-run", more: format!("[cluster.announce_map]\n{map}"), ..Settings::default() });
+    home.configure(&Settings {
+        mode: "dry-run",
+        more: format!("[cluster.announce_map]\n{map}"),
+        ..Settings::default()
+    });
     let daemon = home.start().await;
     let addresses = daemon.until("it reads all three", |status| {
         let nodes = status["nodes"].as_array()?;
-        let announced = nodes.iter().filter(|node| node["probe_usec"].is_number() && node["address"].as_str() < Some("127.0.0.1:4"));
+        let announced = nodes
+            .iter()
+            .filter(|node| node["probe_usec"].is_number() && node["address"].as_str() < Some("127.0.0.1:4"));
         (announced.count() == 3 && status["snapshot"]["problems"].as_array()?.is_empty()).then(|| nodes.len())
     });
     assert_eq!(addresses.await, 3);

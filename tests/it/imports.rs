@@ -52,7 +52,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("simulate", &["model", "cluster", "guard", "collector", "policy", "migration"]),
     ("metrics", &["model", "migration", "policy", "store", "control"]),
     ("http", &["model", "migration", "store", "explain", "control", "metrics", "telemetry", "clock"]),
-    ("doctor", &["model", "cluster", "guard", "policy", "migration", "store", "lease", "config", "telemetry", "clock", "web"]),
+    (
+        "doctor",
+        &["model", "cluster", "guard", "policy", "migration", "store", "lease", "config", "telemetry", "clock", "web"],
+    ),
     ("lab", &["model", "cluster"]),
     ("demo", &["model", "cluster", "policy", "lab", "telemetry", "control", "web"]),
     (

@@ -201,7 +201,11 @@ async fn what_a_person_told_the_leader_holds_for_the_next_one_and_an_end_hands_o
     assert_eq!(code, 200, "{answer}");
     let told = tokio::task::block_in_place(|| {
         let config = two.path().join("daemon.toml");
-        Command::new(env!("CARGO_BIN_EXE_ballast")).args(["doctor", "--config"]).arg(config).output().expect("it starts")
+        Command::new(env!("CARGO_BIN_EXE_ballast"))
+            .args(["doctor", "--config"])
+            .arg(config)
+            .output()
+            .expect("it starts")
     });
     let told = String::from_utf8_lossy(&told.stdout).into_owned();
     assert!(told.contains("etcd answers, and one (http://127.0.0.1:"), "{told}");

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::super::approval::{Waiting, approved_in, name};
+use super::super::approval::{Waiting, approved_in, digest, name};
 use super::super::command::Answer;
 use super::super::turn::Turn;
 use super::{Control, Happening, WAITING};
@@ -51,9 +51,14 @@ impl Control {
             return Err(format!("plan {plan} does not wait, {} does: `ballast approve` shows it", waiting.plan));
         }
         if !approve {
-            self.rejected = Some(waiting.plan.clone());
+            self.rejected = Some(digest(&waiting.moves));
+            let carried = self.running.as_ref().filter(|_| waiting.approved_by.is_some());
+            if let Some(running) = carried {
+                running.stop.stop();
+            }
+            let also = if carried.is_some() { "; what of it is being carried out ends at the next step" } else { "" };
             self.drop_waiting(who, why);
-            return Ok(format!("plan {plan} is dropped"));
+            return Ok(format!("plan {plan} is dropped{also}"));
         }
         if self.status.mode != Mode::Approval {
             return Err(format!("nothing is carried out in mode {}: {}", self.status.mode, self.status.mode_reason));
@@ -85,8 +90,7 @@ impl Control {
             self.drop_waiting(NOBODY.to_owned(), why);
         }
         let moves = std::mem::take(&mut turn.proposed);
-        let called = name(&moves);
-        let refused = self.rejected.as_ref() == Some(&called);
+        let refused = self.rejected.as_ref() == Some(&digest(&moves));
         let (Some(plan), Some(policy), None, false) =
             (&turn.report.plan, &turn.report.policy, &self.waiting_plan, moves.is_empty() || refused)
         else {
@@ -95,7 +99,7 @@ impl Control {
         let since_ms = now_ms();
         let expires_ms = u64::try_from(self.config.approval.expires.as_millis()).unwrap_or(u64::MAX);
         let waiting = Waiting {
-            plan: called,
+            plan: name(&moves, since_ms),
             cycle: turn.report.cycle,
             since_ms,
             until_ms: since_ms.saturating_add(expires_ms),

@@ -30,6 +30,7 @@ impl Control {
     /// Lets a node have slots again.
     pub(super) fn undrain(&mut self, node: &str, who: String, why: String) -> Answer {
         let Drain { address, id, .. } = self.drains.end(node)?;
+        self.drains_no_more();
         self.keep_drains()?;
         self.show_drains();
         info!(node = %address, who, why, "a node may have slots again");

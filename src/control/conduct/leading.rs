@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::super::command::Answer;
 use super::super::peers::read;
-use super::{Control, DRAINS, MEMBERS, PAST, PROMOTION, Promotion, SCALER, STANDING, WAITING};
+use super::{Control, DRAINS, MEMBERS, PAST, PROMOTION, Promotion, SCALER, SCALING, STANDING, WAITING};
 use crate::clock::now_ms;
 use crate::lease::Shared;
 use crate::model::Mode;
@@ -15,6 +15,9 @@ use crate::telemetry::chain;
 
 /// For so long an answer waits until the other daemons know of what it promises, and an end until the lease is given back.
 const TELLING: Duration = Duration::from_secs(2);
+
+/// So often it tries to take over before it leaves that to another daemon.
+const TAKEOVERS_MAX: u32 = 3;
 
 impl Control {
     /// Whether this daemon may act, as far as others go: it is the only one, or leads.
@@ -39,15 +42,27 @@ impl Control {
     /// Takes over from the leader before, if there is anything to take over. No turn may be under way.
     pub(super) async fn take_lead(&mut self) {
         let Some(left) = self.peers.as_ref().and_then(|peers| peers.inheritance()) else { return };
-        self.adopt(&left.shared);
+        // What this daemon told itself it knows, and perhaps more: a pause that etcd did not take.
+        if self.peers.as_ref().is_some_and(|peers| !peers.lease.told_itself(&left.shared)) {
+            self.adopt(&left.shared);
+        }
         let Some(peers) = &mut self.peers else { return };
         match peers.take_over(&left).await {
             Ok(unfinished) => {
+                self.failed_takeovers = 0;
                 info!(unfinished, "this daemon leads");
                 self.tell_all();
                 self.settle_mode(Mode::Follower, "lease", false);
             }
-            Err(error) => warn!(error = %chain(&error), "this daemon does not lead yet"),
+            Err(error) => {
+                warn!(error = %chain(&error), "this daemon does not lead yet");
+                self.failed_takeovers += 1;
+                if self.failed_takeovers >= TAKEOVERS_MAX {
+                    // Another one may be able to.
+                    self.failed_takeovers = 0;
+                    self.give_back().await;
+                }
+            }
         }
     }
 
@@ -77,6 +92,7 @@ impl Control {
             self.waiting = None;
             self.feed.turn_to(source, parameters);
         }
+        self.status.scaling = read(shared, SCALING).flatten();
         // While a turn has the crew it looks and does nothing; the next time will do.
         let Some(crew) = &mut self.crew else { return };
         if let Some(past) = read(shared, PAST) {

@@ -168,6 +168,7 @@ impl Control {
         self.next_turn_at = self.next_turn_at.min(Instant::now() + interval);
         self.status.stale_after_ms = stale_after_ms(interval);
         self.status.config.needs_restart.clone_from(&needs_restart);
+        self.drains_no_more();
         self.hours = Hours::of(&self.config.windows, now_ms());
         self.settle_mode(before, "configuration", false);
         let answer = match needs_restart.as_slice() {

@@ -9,7 +9,7 @@ use super::{Control, Happening};
 use crate::model::CycleReport;
 
 /// Who asks for drains that nobody asked for by hand.
-const WHO: &str = "scaling";
+pub(in crate::control) const WHO: &str = "scaling";
 
 impl Control {
     /// Does what the last cycle says about the number of shards, as far as it is about nodes that are in the cluster.
@@ -30,7 +30,9 @@ impl Control {
 
     /// Lets nodes have slots again that were about to go.
     fn keep_all(&mut self, why: &str) {
-        let leaving: Vec<String> = self.drains.of(WHO).map(|drain| drain.id.to_string()).collect();
+        // One that was seen empty may be about to be taken away: it goes, and another one comes.
+        let leaving: Vec<String> =
+            self.drains.of(WHO).filter(|drain| !drain.emptied).map(|drain| drain.id.to_string()).collect();
         for node in leaving {
             if let Err(error) = self.undrain(&node, WHO.to_owned(), why.to_owned()) {
                 info!(node, error, "a node that was to be taken out goes all the same");

@@ -1,11 +1,10 @@
 //! How many shards there should be: asks the policy, and lets nodes of the standby pool join when more are due.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::super::conduct::SCALER;
+use super::super::conduct::{SCALER, WHO};
 use super::super::scaler::{Due, Scaler};
 use super::super::standby;
 use super::{Crew, Orders, Turn};
@@ -87,7 +86,7 @@ pub(super) async fn hear(
 }
 
 /// Introduces nodes of the standby pool, as many as are due and have not been introduced yet.
-pub(super) async fn arrivals(crew: &mut Crew, orders: &Orders, turn: &Turn, snapshot: &Arc<Snapshot>) {
+pub(super) async fn arrivals(crew: &mut Crew, orders: &Orders, turn: &Turn, snapshot: &Snapshot) {
     let growth = turn.report.scaling.as_ref().map_or(0, |scaling| scaling.growth) as usize;
     let now_ms = now_ms();
     let known = |at: &Address| {
@@ -95,8 +94,11 @@ pub(super) async fn arrivals(crew: &mut Crew, orders: &Orders, turn: &Turn, snap
         snapshot.primaries.iter().map(|node| &node.address).chain(replicas).any(|address| address == at)
     };
     crew.sizing.introduced.retain(|at, since_ms| !known(at) && *since_ms + JOINING_MS > now_ms);
-    let missing = growth.saturating_sub(crew.sizing.introduced.len());
-    if missing == 0 || !super::may_change_members(orders, turn).await {
+    // Those that drain for want of work, and have some left, stay instead.
+    let stay = orders.leaving.iter().filter(|drain| drain.who == WHO && !drain.emptied).count();
+    let missing = growth.saturating_sub(crew.sizing.introduced.len() + stay);
+    // A blank node has no part in what moves meanwhile.
+    if missing == 0 || orders.mode != Mode::Auto || orders.stop.is_asked() {
         return;
     }
     if let Some(problem) = snapshot.blockers().next() {
