@@ -76,7 +76,8 @@ async fn whatever_happens_nothing_is_lost_and_all_that_moved_is_explained() {
     let cycles = store.cycles_that_moved_since(0).expect("it can be read");
     let journal = store.journal(usize::MAX).expect("it can be read");
     let unfinished = journal.iter().filter(|entry| entry.ending.is_none()).count();
-    let verdict = judge(&stage.watch.sightings(), &cycles, &journal);
+    let mended: Vec<_> = stage.toll.mended.iter().map(|(_, slots, span)| (slots, *span)).collect();
+    let verdict = judge(&stage.watch.sightings(), &cycles, &journal, &mended);
     let lives = stage.scale.lives();
     let Stage { client, keys, load, reports, toll, .. } = stage;
     let losses = Losses::after(load, &client, &keys).await;
@@ -142,19 +143,20 @@ fn told_of_clients(reports: &[LoadReport], losses: &Losses) -> Vec<String> {
 }
 
 fn told_of_moves(verdict: &Verdict, cycles: usize, migrations: usize) -> Vec<String> {
-    let Verdict { by_cycles, by_journal, by_intent, by_successions, unexplained } = verdict;
+    let Verdict { by_cycles, by_journal, by_intent, by_successions, by_person, unexplained } = verdict;
     vec![
         row("cycles that moved slots, migrations", format!("{cycles}, {migrations}")),
-        row("slots seen to move", by_cycles + by_journal + unexplained.len()),
+        row("slots seen to move", by_cycles + by_journal + by_person + unexplained.len()),
         row("… explained by the report of their cycle", by_cycles),
         row("… by the journal alone (where it does not say which)", format!("{by_journal} ({by_intent})")),
+        row("… by a person who mended them", by_person),
         row("… unexplained", unexplained.len()),
         row("slots whose primary was succeeded", by_successions),
     ]
 }
 
 fn told_of_events(counts: &BTreeMap<&str, usize>, toll: &Toll) -> Vec<String> {
-    let Toll { daemon_starts, found_open, halts, crashes, cancelled, not_succeeded } = toll;
+    let Toll { daemon_starts, found_open, halts, crashes, mended, cancelled, not_succeeded } = toll;
     let by_kind: Vec<String> = counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
     let mut told = vec![
         row("events", format!("{}: {}", counts.values().sum::<usize>(), by_kind.join(", "))),
@@ -164,7 +166,9 @@ fn told_of_events(counts: &BTreeMap<&str, usize>, toll: &Toll) -> Vec<String> {
         row("failovers that servers refused or gave up", not_succeeded),
         row("servers that crashed by themselves", crashes),
         row("times that Ballast halted", halts.len()),
+        row("times that a person had to mend slots", mended.len()),
     ];
+    told.extend(mended.iter().map(|(why, ..)| row("… because", why)));
     told.extend(halts.iter().map(|why| row("… because", why)));
     told
 }

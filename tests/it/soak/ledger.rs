@@ -64,6 +64,8 @@ pub(super) struct Verdict {
     pub(super) by_intent: usize,
     /// Slots whose primary was succeeded by its replica.
     pub(super) by_successions: usize,
+    /// Slots that a person gave to an owner meanwhile.
+    pub(super) by_person: usize,
     /// What nothing explains.
     pub(super) unexplained: Vec<Change>,
 }
@@ -85,8 +87,16 @@ enum Because {
     Intent,
 }
 
-/// Judges what was seen by the reports of all cycles that moved slots, and by the journal.
-pub(super) fn judge(seen: &Sightings, cycles: &[CycleReport], journal: &[JournalEntry]) -> Verdict {
+/// Slots that a person mended, and when.
+pub(super) type Mended<'a> = (&'a SlotSet, (u64, u64));
+
+/// Judges what was seen by the reports of all cycles that moved slots, by the journal, and by what a person mended.
+pub(super) fn judge(
+    seen: &Sightings,
+    cycles: &[CycleReport],
+    journal: &[JournalEntry],
+    mended: &[Mended<'_>],
+) -> Verdict {
     let told = edges(cycles, journal);
     let mut verdict = Verdict::default();
     for change in &seen.changes {
@@ -97,6 +107,9 @@ pub(super) fn judge(seen: &Sightings, cycles: &[CycleReport], journal: &[Journal
         let followings: Vec<&Following> =
             seen.followings.iter().filter(follows).map(|(following, _)| following).collect();
         match explain(change, &moves, &followings) {
+            None if mended.iter().any(|(slots, span)| slots.contains(change.slot) && meet(*span, window)) => {
+                verdict.by_person += 1;
+            }
             None => verdict.unexplained.push(change.clone()),
             Some(Because::Succession) => verdict.by_successions += 1,
             Some(Because::Cycle) => verdict.by_cycles += 1,
@@ -241,46 +254,46 @@ mod tests {
 
     #[track_caller]
     fn check(verdict: &Verdict, expected: [usize; 5]) {
-        let Verdict { by_cycles, by_journal, by_intent, by_successions, unexplained } = verdict;
+        let Verdict { by_cycles, by_journal, by_intent, by_successions, unexplained, .. } = verdict;
         assert_eq!([*by_cycles, *by_journal, *by_intent, *by_successions, unexplained.len()], expected, "{verdict:?}");
     }
 
     #[test]
     fn a_move_is_explained_by_its_cycle_or_by_the_journal_of_a_daemon_that_was_killed() {
         let journal = [entry("2 moved, 0 stayed, 0 collided")];
-        check(&judge(&seen("a", "b"), &[report("4-5")], &journal), [1, 0, 0, 0, 0]);
-        check(&judge(&seen("a", "b"), &[], &journal), [0, 1, 0, 0, 0]);
-        check(&judge(&seen("a", "b"), &[], &[entry("1 moved, 1 stayed, 0 collided")]), [0, 1, 1, 0, 0]);
+        check(&judge(&seen("a", "b"), &[report("4-5")], &journal, &[]), [1, 0, 0, 0, 0]);
+        check(&judge(&seen("a", "b"), &[], &journal, &[]), [0, 1, 0, 0, 0]);
+        check(&judge(&seen("a", "b"), &[], &[entry("1 moved, 1 stayed, 0 collided")], &[]), [0, 1, 1, 0, 0]);
     }
 
     #[test]
     fn a_move_by_hand_is_unexplained_whatever_else_is_said_of_the_slot() {
         let journal = [entry("2 moved, 0 stayed, 0 collided")];
         let cycles = [report("4-5")];
-        check(&judge(&seen("a", "d"), &cycles, &journal), [0, 0, 0, 0, 1]);
-        check(&judge(&seen("b", "a"), &cycles, &journal), [0, 0, 0, 0, 1]);
-        check(&judge(&seen("a", "b"), &[], &[]), [0, 0, 0, 0, 1]);
-        check(&judge(&seen("a", "b"), &[], &[entry("0 moved, 2 stayed, 0 collided")]), [0, 0, 0, 0, 1]);
+        check(&judge(&seen("a", "d"), &cycles, &journal, &[]), [0, 0, 0, 0, 1]);
+        check(&judge(&seen("b", "a"), &cycles, &journal, &[]), [0, 0, 0, 0, 1]);
+        check(&judge(&seen("a", "b"), &[], &[], &[]), [0, 0, 0, 0, 1]);
+        check(&judge(&seen("a", "b"), &[], &[entry("0 moved, 2 stayed, 0 collided")], &[]), [0, 0, 0, 0, 1]);
         // The cycle says that slot 4 moved, the journal that one did: so slot 5 did not.
-        check(&judge(&seen("a", "b"), &[report("4")], &[entry("1 moved, 1 stayed, 0 collided")]), [0, 0, 0, 0, 1]);
+        check(&judge(&seen("a", "b"), &[report("4")], &[entry("1 moved, 1 stayed, 0 collided")], &[]), [0, 0, 0, 0, 1]);
         // It was over long before.
         let mut late = seen("a", "b");
         (late.changes[0].after_ms, late.changes[0].by_ms) = (60_000, 60_250);
-        check(&judge(&late, &cycles, &journal), [0, 0, 0, 0, 1]);
+        check(&judge(&late, &cycles, &journal, &[]), [0, 0, 0, 0, 1]);
     }
 
     #[test]
     fn a_succession_is_no_move_and_may_come_with_one() {
         let mut seen = seen("a", "c");
-        check(&judge(&seen, &[], &[]), [0, 0, 0, 0, 1]);
+        check(&judge(&seen, &[], &[], &[]), [0, 0, 0, 0, 1]);
         seen.follows(Following { primary: node("a"), replica: node("c") }, 9_800);
-        check(&judge(&seen, &[], &[]), [0, 0, 0, 1, 0]);
+        check(&judge(&seen, &[], &[], &[]), [0, 0, 0, 1, 0]);
 
         // c succeeded a, and gave the slot to b, between two looks.
         seen.changes[0].to = node("b");
-        check(&judge(&seen, &[report("4-5")], &[entry("2 moved, 0 stayed, 0 collided")]), [1, 0, 0, 0, 0]);
+        check(&judge(&seen, &[report("4-5")], &[entry("2 moved, 0 stayed, 0 collided")], &[]), [1, 0, 0, 0, 0]);
         // Whoever followed minutes ago explains nothing now.
         (seen.changes[0].to, seen.changes[0].after_ms, seen.changes[0].by_ms) = (node("c"), 99_000, 99_250);
-        check(&judge(&seen, &[], &[]), [0, 0, 0, 0, 1]);
+        check(&judge(&seen, &[], &[], &[]), [0, 0, 0, 0, 1]);
     }
 }

@@ -7,7 +7,8 @@ use ballast::clock::now_ms;
 use ballast::cluster::Command;
 use ballast::lab::load::{Client, KeySpace, Load, LoadReport, LoadSettings};
 use ballast::lab::{Detour, Kind, LabError, LocalCluster, NodeView, Role, ServerSettings, Traffic};
-use ballast::model::{Address, NodeId, SlotSet};
+use ballast::model::{Address, NodeId, SlotId, SlotSet};
+use ballast::store::Store;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::task::block_in_place;
@@ -43,6 +44,9 @@ const CRASH_PATIENCE: Duration = Duration::from_secs(10);
 /// A changed file that is not taken up within this time waits for the end of a cycle, which is then cancelled.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(10);
 
+/// After which a person looks at slots that keep everything from moving.
+const PERSON: Duration = Duration::from_secs(10);
+
 /// The policies that take turns.
 const POLICIES: [&str; 2] = ["slots", "balance"];
 
@@ -67,6 +71,8 @@ pub(super) struct Stage<'h> {
     policy: usize,
     /// A node that is being drained.
     leaver: Option<NodeId>,
+    /// Since when nothing has moved because of slots that are open, and not by Ballast.
+    held_since: Option<Instant>,
     seed: u64,
 }
 
@@ -80,6 +86,8 @@ pub(super) struct Toll {
     pub(super) halts: Vec<String>,
     /// Servers that ended by themselves, and were started again.
     pub(super) crashes: usize,
+    /// Slots that Ballast left to a person: why nothing moved, which slots, and when they were mended, in Unix milliseconds.
+    pub(super) mended: Vec<(String, SlotSet, (u64, u64))>,
     /// Cycles that were cancelled, since a changed file waited for their end.
     pub(super) cancelled: usize,
     /// Failovers that the servers refused, or gave up.
@@ -129,6 +137,7 @@ impl<'h> Stage<'h> {
             written: 0,
             policy: 0,
             leaver: None,
+            held_since: None,
             seed,
         };
         stage.write_config();
@@ -188,17 +197,25 @@ impl<'h> Stage<'h> {
 
     async fn scale_in(&mut self, who: usize) -> String {
         self.until_left().await;
-        let view = self.cluster.view().await.expect("a view");
-        let primaries: Vec<&NodeView> =
-            view.iter().filter(|node| node.role == Role::Primary && node.is_well()).collect();
-        let leaver = primaries[who % primaries.len()];
+        let primaries = self.until_known().await;
+        let leaver = &primaries[who % primaries.len()];
         let all = primaries.len();
-        self.daemon()
-            .until("the daemon knows all primaries", |status| (status["nodes"].as_array()?.len() >= all).then_some(()))
-            .await;
         self.say(&["drain", leaver.id.as_str(), "--forget", "--reason", "soak"]);
         self.leaver = Some(leaver.id.clone());
         format!("{} is to leave with {} slots, of {all} primaries", leaver.address, leaver.slots.len())
+    }
+
+    /// The primaries, once the daemon sees the same ones as the servers.
+    async fn until_known(&self) -> Vec<NodeView> {
+        eventually("the daemon knows all primaries", PATIENCE, async || {
+            let mut view = self.cluster.view().await.ok()?;
+            view.retain(|node| node.role == Role::Primary && node.is_well());
+            let status = self.daemon().status().await;
+            let rows = status["nodes"].as_array()?;
+            let known = |node: &NodeView| rows.iter().any(|row| row["id"] == node.id.as_str());
+            (rows.len() == view.len() && view.iter().all(known)).then_some(view)
+        })
+        .await
     }
 
     /// Waits until whoever is to leave has left, and switches it off.
@@ -396,14 +413,53 @@ impl<'h> Stage<'h> {
         }
     }
 
-    /// Resumes a Ballast that has halted, as whoever is called by its alert would. Its status before.
+    /// Does what whoever is called by an alert would: resumes a Ballast that has halted, and mends slots that it leaves to a
+    /// person. Its status before.
     async fn attend(&mut self) -> Value {
         let status = self.daemon().status().await;
         if status["mode"] == "halted" {
             self.toll.halts.push(status["mode_reason"].as_str().unwrap_or_default().to_owned());
             self.say(&["resume", "--reason", "soak"]);
         }
+        let refusals = status["last_cycle"]["refusals"].as_array().into_iter().flatten();
+        match refusals
+            .filter(|refusal| refusal["check"] == "foreign")
+            .map(|refusal| refusal["reason"].to_string())
+            .next()
+        {
+            None => self.held_since = None,
+            Some(why) if self.held_since.get_or_insert_with(Instant::now).elapsed() > PERSON => {
+                self.fix(why).await;
+                self.held_since = None;
+            }
+            Some(_) => {}
+        }
         status
+    }
+
+    /// `ballast fix`, as a person does it while the daemon pauses. What was open, what the journal says of it and what is done is
+    /// told, since it should not have come to this.
+    #[expect(clippy::print_stdout, reason = "what a test tells")]
+    async fn fix(&mut self, why: String) {
+        let open = self.cluster.open_slots().await.expect("all answer");
+        let flags = open.iter().filter_map(|(_, flag)| flag.split_once("->").or_else(|| flag.split_once("-<")));
+        let slots: SlotSet = flags.filter_map(|(slot, _)| slot.parse::<SlotId>().ok()).collect();
+        println!("           {why}: {open:?}");
+        let store = Store::look(&self.home.path().join("state")).expect("the daemon keeps its history there");
+        let journal = store.journal(usize::MAX).expect("it can be read");
+        let about = journal.iter().filter(|entry| entry.intent.slots.iter().any(|slot| slots.contains(slot)));
+        for entry in about.take(3) {
+            println!("           {}", serde_json::to_string(entry).expect("JSON"));
+        }
+        self.say(&["pause", "--reason", "a person mends slots"]);
+        let from_ms = now_ms();
+        let seed = format!("redis://{}", self.cluster.addresses()[0]);
+        let mut fix = std::process::Command::new(env!("CARGO_BIN_EXE_ballast"));
+        fix.args(["fix", &seed, "--yes"]).env("XDG_STATE_HOME", self.home.path().join("person"));
+        let done = block_in_place(|| fix.output()).expect("it starts");
+        println!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        self.say(&["resume", "--reason", "a person has mended slots"]);
+        self.toll.mended.push((why, slots, (from_ms, now_ms())));
     }
 
     fn say(&self, words: &[&str]) {
