@@ -180,7 +180,9 @@ fn what_the_committed_file_shows_as_comments_is_accepted() {
 #[test]
 fn whatever_key_the_committed_file_shows_a_path_or_a_host_for_is_redacted() {
     for keep in PASSWORDS {
-        for setting in uncommented(keep).settings {
+        // A name of keys, a place's clocks and a time tell of nobody.
+        let plain = |key: &str| ["prefix", "cron", "time_zone"].iter().any(|plain| key.ends_with(plain));
+        for setting in uncommented(keep).settings.into_iter().filter(|setting| !plain(&setting.key)) {
             let redacted = setting.redacted();
             let text = redacted.text();
             assert!(!text.contains(['/', '*']) || text == "***" || text.contains("://"), "{} = {text}", redacted.key);
