@@ -5,7 +5,6 @@ use reqwest::redirect::Policy;
 
 /// A client that goes straight to whom it asks, whatever proxies the environment names: whom we ask is on our own machine or
 /// in our own network.
-#[must_use]
 pub fn client() -> ClientBuilder {
     trust_ring();
     // What is said may hold a secret: it goes to nobody else.

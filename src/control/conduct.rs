@@ -580,9 +580,10 @@ impl Control {
             () = sleep_until(give_up_at) => return Err(RunError::NotClosed),
             Signal::End(_) = self.signals.next() => return Err(RunError::StoppedAtOnce),
         };
-        // Whoever does not lead leaves what it left open to whoever does, and must not say that nothing was.
+        // What this daemon left open when it led, whoever leads now has taken up; while nobody does, it may stand open.
+        let led = self.peers.as_ref().is_some_and(|peers| peers.told().is_some());
         let closed = orders.journal.unfinished().is_ok_and(|unfinished| unfinished.is_empty());
-        if settled.is_some_and(|recovery| !recovery.held.is_empty()) || !closed {
+        if settled.is_some_and(|recovery| !recovery.held.is_empty()) || !(closed || led) {
             return Err(RunError::NotClosed);
         }
         self.give_back().await;

@@ -357,7 +357,7 @@ async fn nodes_that_announce_what_is_no_address_from_here_are_reached_by_the_map
         let announced = nodes
             .iter()
             .filter(|node| node["probe_usec"].is_number() && node["address"].as_str() < Some("127.0.0.1:4"));
-        (announced.count() == 3 && status["snapshot"]["problems"].as_array()?.is_empty()).then(|| nodes.len())
+        (announced.count() == 3 && status["snapshot"]["problems"].as_array()?.is_empty()).then_some(nodes.len())
     });
     assert_eq!(addresses.await, 3);
     daemon.stop().await;
