@@ -110,6 +110,22 @@ pub enum AskError {
     },
 }
 
+/// Says one command to `node`, on the control lane.
+///
+/// # Errors
+/// [`AskError`] when there is no reply, or the node refused.
+pub async fn say(
+    cluster: &dyn Cluster,
+    node: &Address,
+    command: Command,
+    patience: Duration,
+) -> Result<Reply, AskError> {
+    let shown = command.to_string();
+    let replies = cluster.call(node, Lane::Control, &[command], patience).await?;
+    let reply = replies.into_iter().next().unwrap_or(Reply::Nil);
+    reply.ok().map_err(|cause| AskError::Reply { node: node.clone(), command: shown, cause })
+}
+
 /// Asks `node` a question, on the control lane.
 ///
 /// # Errors

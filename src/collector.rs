@@ -96,9 +96,7 @@ impl Collector {
     pub async fn collect(&mut self, seeds: &[Address], marks: &Marks) -> Result<Snapshot, CollectError> {
         let Round { answers, silent, .. } = self.ask_all(seeds).await?;
         let snapshot = self.observer.see(&answers, &silent, marks, now_ms());
-        let primaries = snapshot.primaries.iter().map(|primary| &primary.address);
-        let replicas = snapshot.replicas.iter().map(|replica| &replica.address);
-        self.known = primaries.chain(replicas).cloned().collect();
+        self.known = snapshot.members().map(|(_, address)| address.clone()).collect();
         let told = answers.iter().filter_map(|(id, answer)| Some((id.clone(), answer.told.as_ref()?)));
         self.capabilities = told.map(|(id, told)| (id, told.capabilities.clone())).collect();
         Ok(snapshot)

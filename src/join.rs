@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::cluster::question::{ClusterNodes, Info};
-use crate::cluster::{AskError, Cluster, Command, Lane, LinkError, Reply, ReplyError, ask};
+use crate::cluster::{AskError, Cluster, Command, Reply, ask, say};
 use crate::model::{Address, NodeId, Snapshot};
 
 /// A healthy node answers in milliseconds.
@@ -23,23 +23,9 @@ pub enum JoinError {
         /// What mends it.
         hint: &'static str,
     },
-    /// It did not answer.
+    /// A node did not answer, or refused.
     #[error(transparent)]
     Ask(#[from] AskError),
-    /// A node could not be reached.
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    /// A command was refused.
-    #[error("{node}: {command}")]
-    Refused {
-        /// By whom.
-        node: Address,
-        /// What was said.
-        command: String,
-        /// Why.
-        #[source]
-        cause: ReplyError,
-    },
     /// Its name means no address.
     #[error("{host} has no IP address")]
     Nameless {
@@ -65,7 +51,7 @@ pub async fn examine(cluster: &dyn Cluster, new: &Address, seen: &Snapshot) -> R
     let Some(own) = records.iter().find(|node| node.myself) else {
         return unfit(format!("{new} does not name itself"), "is it a Redis or Valkey server?");
     };
-    if seen.primaries.iter().any(|node| node.id == own.id) || seen.replicas.iter().any(|node| node.id == own.id) {
+    if seen.members().any(|(id, _)| *id == own.id) {
         return unfit(format!("{new} is in this cluster already"), "'ballast check' lists its nodes");
     }
     if records.len() > 1 || !own.slots.is_empty() {
@@ -80,32 +66,21 @@ pub async fn examine(cluster: &dyn Cluster, new: &Address, seen: &Snapshot) -> R
     Ok(own.id.clone())
 }
 
-/// One command to one node; its refusal is an error.
-///
-/// # Errors
-/// [`JoinError::Link`] or [`JoinError::Refused`].
-pub async fn say(cluster: &dyn Cluster, node: &Address, command: Command) -> Result<Reply, JoinError> {
-    let shown = command.to_string();
-    let replies = cluster.call(node, Lane::Control, &[command], PATIENCE).await?;
-    let reply = replies.into_iter().next().unwrap_or(Reply::Nil);
-    reply.ok().map_err(|cause| JoinError::Refused { node: node.clone(), command: shown, cause })
-}
-
 /// A primary must know the functions that the others know, or calls fail once it owns slots. Replicas get them with the data.
 ///
 /// # Errors
 /// [`JoinError`] of either end.
 pub async fn copy_functions(cluster: &dyn Cluster, from: &Address, to: &Address) -> Result<(), JoinError> {
-    let dump = match say(cluster, from, Command::new("FUNCTION DUMP")).await {
+    let dump = match say(cluster, from, Command::new("FUNCTION DUMP"), PATIENCE).await {
         Ok(Reply::Bytes(dump)) => dump,
         Ok(_) => return Ok(()),
         // Servers before 7.0 have no functions.
-        Err(JoinError::Refused { cause, .. }) if cause.to_string().to_ascii_lowercase().contains("unknown command") => {
+        Err(AskError::Reply { cause, .. }) if cause.to_string().to_ascii_lowercase().contains("unknown command") => {
             return Ok(());
         }
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     };
-    say(cluster, to, Command::new("FUNCTION RESTORE").bytes(dump).arg("REPLACE")).await?;
+    say(cluster, to, Command::new("FUNCTION RESTORE").bytes(dump).arg("REPLACE"), PATIENCE).await?;
     Ok(())
 }
 
@@ -125,13 +100,13 @@ pub async fn meet(cluster: &dyn Cluster, existing: &Address, new: &Address) -> R
         }
     };
     let mut command = Command::new("CLUSTER MEET").arg(ip).arg(new.port);
-    if let Ok(Reply::List(pair)) = say(cluster, new, Command::new("CONFIG GET cluster-port")).await
+    if let Ok(Reply::List(pair)) = say(cluster, new, Command::new("CONFIG GET cluster-port"), PATIENCE).await
         && let Some(Reply::Bytes(port)) = pair.into_iter().nth(1)
         && let Some(port) =
             String::from_utf8(port).ok().and_then(|text| text.parse::<u16>().ok()).filter(|port| *port != 0)
     {
         command = command.arg(port);
     }
-    say(cluster, existing, command).await?;
+    say(cluster, existing, command, PATIENCE).await?;
     Ok(())
 }

@@ -18,6 +18,7 @@ mod fence;
 mod journal;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +65,14 @@ pub struct Peer {
     pub url: String,
 }
 
+impl fmt::Display for Peer {
+    /// `ballast-1 (http://10.0.0.7:9899)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        if self.url.is_empty() { Ok(()) } else { write!(f, " ({})", self.url) }
+    }
+}
+
 /// What daemons tell each other: values by key, each a JSON document.
 pub type Shared = BTreeMap<String, String>;
 
@@ -72,10 +81,9 @@ pub type Shared = BTreeMap<String, String>;
 pub struct Term(i64);
 
 /// A migration that some daemon has begun and not finished.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Begun {
     /// Its name in etcd.
-    #[serde(skip)]
     key: String,
     /// What was intended.
     intent: Intent,
@@ -90,7 +98,7 @@ impl Begun {
 }
 
 /// What this daemon is among its peers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
     /// Nobody can say: etcd does not answer, or has not yet.
     Unknown {

@@ -79,9 +79,7 @@ pub fn next(node: &NodeId, snapshot: &Snapshot) -> Next {
             return homes(&orphans, snapshot);
         }
     }
-    let primaries = snapshot.primaries.iter().map(|primary| (&primary.id, &primary.address));
-    let replicas = snapshot.replicas.iter().map(|replica| (&replica.id, &replica.address));
-    Next::Forget(primaries.chain(replicas).filter(|(id, _)| *id != node).map(|(_, at)| at.clone()).collect())
+    Next::Forget(snapshot.members().filter(|(id, _)| *id != node).map(|(_, at)| at.clone()).collect())
 }
 
 /// The other end of an open slot.

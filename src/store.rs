@@ -4,6 +4,7 @@
 //! back; what to keep, and what it means, its callers know. Every call is synchronous and short; a write is on disk
 //! when the call returns. Callers on the reactor hand the larger ones to a blocking thread.
 
+mod event;
 mod history;
 mod journal;
 mod schema;
@@ -18,7 +19,8 @@ use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use history::{Basis, Event, Retention, StoredEvent};
+pub use event::Event;
+pub use history::{Basis, Retention, StoredEvent};
 pub use journal::JournalEntry;
 
 /// The file that holds everything.

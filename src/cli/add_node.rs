@@ -13,7 +13,7 @@ use super::screen::Screen;
 use super::target::Target;
 use crate::cluster::live::Url;
 use crate::cluster::question::{ClusterNodes, Info};
-use crate::cluster::{Cluster, Command, ask};
+use crate::cluster::{Cluster, Command, ask, say};
 use crate::join::{self, JoinError};
 use crate::model::{Address, LinkState, NodeId, NodeRecord, Role, SlotSet, Snapshot};
 use crate::telemetry::chain;
@@ -117,8 +117,7 @@ fn primary_for(name: &str, seen: &Snapshot) -> anyhow::Result<u32> {
 
 /// What every member says, the new one included; nothing for one that does not answer.
 async fn views(cluster: &dyn Cluster, seen: &Snapshot, new: &Address) -> Vec<(Address, Option<Vec<NodeRecord>>)> {
-    let primaries = seen.primaries.iter().map(|node| &node.address);
-    let members = primaries.chain(seen.replicas.iter().map(|node| &node.address)).chain([new]);
+    let members = seen.members().map(|(_, address)| address).chain([new]);
     let asked = members.map(|member| async move {
         (member.clone(), ask(cluster, member, &ClusterNodes::of(member), PATIENCE).await.ok())
     });
@@ -164,7 +163,7 @@ fn owners(view: &[NodeRecord]) -> BTreeMap<NodeId, SlotSet> {
 /// A node that has just met the others may not know the primary yet.
 async fn replicate(cluster: &dyn Cluster, new: &Address, primary: &NodeId, deadline: Instant) -> anyhow::Result<()> {
     wait(deadline, "the new node follows its primary", || async {
-        let outcome = join::say(cluster, new, Command::new("CLUSTER REPLICATE").arg(primary)).await;
+        let outcome = say(cluster, new, Command::new("CLUSTER REPLICATE").arg(primary), PATIENCE).await;
         outcome.err().map(|error| chain(&error))
     })
     .await

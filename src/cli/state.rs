@@ -29,8 +29,7 @@ pub(super) fn unfinished(snapshot: &Snapshot) -> SlotSet {
 }
 
 fn members(snapshot: &Snapshot) -> BTreeSet<&NodeId> {
-    let primaries = snapshot.primaries.iter().map(|node| &node.id);
-    primaries.chain(snapshot.replicas.iter().map(|node| &node.id)).collect()
+    snapshot.members().map(|(id, _)| id).collect()
 }
 
 fn home() -> PathBuf {

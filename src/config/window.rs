@@ -22,15 +22,10 @@ impl Window {
     /// # Errors
     /// The key that is wrong, and what is accepted.
     pub(super) fn new(cron: &str, lasts: Duration, zone: &str) -> Result<Self, (&'static str, String)> {
-        let wrong = |error: croner::errors::CronError| {
-            let like = "minute, hour, day, month and weekday are accepted, such as \"0 2 * * MON-FRI\"";
-            ("cron", format!("'{cron}' is no such time: {error}; {like}"))
-        };
+        const LIKE: &str = "minute, hour, day, month and weekday are accepted, such as \"0 2 * * MON-FRI\"";
+        let wrong = |error: croner::errors::CronError| ("cron", format!("'{cron}' is no such time: {error}; {LIKE}"));
         if cron.split_whitespace().count() != 5 {
-            return Err((
-                "cron",
-                "minute, hour, day, month and weekday are accepted, such as \"0 2 * * MON-FRI\"".into(),
-            ));
+            return Err(("cron", LIKE.to_owned()));
         }
         let opens = Cron::from_str(cron).map_err(wrong)?;
         let unknown =

@@ -8,6 +8,7 @@ mod draining;
 mod leading;
 mod line;
 mod reloads;
+mod showing;
 mod sizing;
 
 pub(super) use sizing::WHO;
@@ -30,18 +31,17 @@ use super::feed::Feed;
 use super::keeper::Keeper;
 use super::peers::Peers;
 use super::promotion::Promotion;
-use super::scale::Scale;
 use super::shadows::Shadows;
 use super::signals::{Signal, Signals};
 use super::standing::Standing;
-use super::status::{Activity, Balance, CycleSummary, Status, node_rows};
+use super::status::{Activity, CycleSummary, Status};
 use super::turn::{self, Crew, Doing, Notify, Orders, Turn};
 use crate::clock::now_ms;
-use crate::config::{Config, Hours, NodeRule};
+use crate::config::{Config, Hours};
 use crate::guard::all_members;
-use crate::migration::{Progress, Stop, StopHandle};
-use crate::model::{CycleOutcome, CycleReport, Mode, Primary, Snapshot, Tag, resource};
-use crate::policy::{self, LoadedPolicy, Policy as _};
+use crate::migration::{Stop, StopHandle};
+use crate::model::{CycleOutcome, CycleReport, Mode, resource};
+use crate::policy::{self, LoadedPolicy};
 use crate::store::{Event as Happening, Store};
 use crate::telemetry::chain;
 
@@ -162,6 +162,7 @@ pub(super) struct Control {
 impl Control {
     pub(super) fn new(start: Start) -> Result<Self, RunError> {
         let (doing, progress) = watch::channel(Doing::default());
+        let hours = Hours::of(&start.config.windows, now_ms());
         let mut control = Self {
             config_watch: ConfigWatch::new(start.config.path.as_deref()),
             config: Arc::new(start.config),
@@ -171,7 +172,7 @@ impl Control {
             drains: start.keeper.store.get(DRAINS)?.unwrap_or_default(),
             waiting_plan: start.keeper.store.get(WAITING)?.flatten(),
             rejected: None,
-            hours: Hours::of(&[], 0),
+            hours,
             next_cycle: start.keeper.store.next_cycle()?,
             keeper: start.keeper,
             peers: start.peers,
@@ -194,7 +195,6 @@ impl Control {
             shown: start.shown,
             notify: start.notify,
         };
-        control.hours = Hours::of(&control.config.windows, now_ms());
         control.show_waiting();
         control.status.policy.source = control.feed.source().to_string();
         control.tell(Happening::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
@@ -324,7 +324,7 @@ impl Control {
             host: self.feed.host().clone(),
             shadows: self.shadows.clone(),
             theirs: self.peers.as_ref().map(Peers::open).unwrap_or_default(),
-            rules: self.config.nodes.iter().cloned().chain(self.drains.rules()).collect(),
+            rules: self.rules(),
             leaving: self.drains.leaving(),
             approved: self.approved(),
             stop,
@@ -333,13 +333,12 @@ impl Control {
         }
     }
 
-    fn turn_over(&mut self, crew: Crew, turn: Turn) {
+    fn turn_over(&mut self, crew: Crew, mut turn: Turn) {
         self.running = None;
         self.doing.send_modify(|doing| {
             doing.activity = Activity::Idle;
             doing.moves.end();
         });
-        let mut turn = turn;
         if let Some(snapshot) = turn.snapshot.clone() {
             self.see_plan(&mut turn, &snapshot);
         }
@@ -388,91 +387,21 @@ impl Control {
         self.show_progress();
     }
 
-    /// Puts how far drains have come into the status: after each cycle, and when a drain or the mode changes. Adding up a node's
-    /// slots is too much for every step of a migration.
-    fn show_drains(&mut self) {
-        self.status.drains = self.drains.status(self.status.seen.as_deref(), self.last.as_deref(), self.status.mode);
-    }
-
-    /// Shows how many shards are wanted, by what is known now.
-    pub(super) fn show_scale(&self) {
-        if let Some(scale) = Scale::of(&self.status) {
-            (self.notify)(Notice::Scale(scale));
-        }
-    }
-
-    /// Forgets that a node was seen draining that nobody wants drained any more: it may get slots before the next look.
-    pub(super) fn drains_no_more(&mut self) {
-        let Some(seen) = &mut self.status.seen else { return };
-        let rules: Vec<NodeRule> = self.config.nodes.iter().cloned().chain(self.drains.rules()).collect();
-        let drains = |node: &Primary| rules.iter().any(|rule| rule.drain && rule.names(&node.id, &node.address));
-        if seen.primaries.iter().any(|node| node.is(Tag::Draining) && !drains(node)) {
-            for node in &mut Arc::make_mut(seen).primaries {
-                if !drains(node) {
-                    node.tags.retain(|tag| *tag != Tag::Draining);
-                }
-            }
-            self.show_scale();
-        }
-    }
-
-    /// Puts what a turn saw and did into the status.
-    fn show_turn(&mut self, crew: &Crew, cycle: CycleSummary, snapshot: Option<Arc<Snapshot>>, called: bool) {
-        let status = &mut self.status;
-        status.totals.cycles += 1;
-        status.totals.policy_calls += u64::from(called);
-        status.totals.slots_moved += cycle.slots_moved as u64;
-        status.totals.keys_moved += cycle.keys_moved;
-        status.totals.bytes_moved += cycle.bytes_moved;
-        status.policy.calls = status.totals.policy_calls;
-        status.policy.standing_in = crew.deciders.stand_in().map(|policy| policy.id().clone());
-        if let Some(stats) = crew.deciders.current().map(LoadedPolicy::stats) {
-            status.policy.faults_in_a_row = stats.faults_in_row;
-            (status.policy.faults, status.policy.memory_bytes) = (stats.faults, stats.memory_bytes);
-        }
-        status.balance = cycle.predictions.iter().map(|(name, seen)| (name.clone(), Balance::from(seen))).collect();
-        if let Some(snapshot) = snapshot {
-            status.snapshot = Some(snapshot.summary());
-            status.nodes = node_rows(&snapshot);
-            status.open_slots.clone_from(&snapshot.open_slots);
-            status.seen = Some(snapshot);
-        }
-        // A cycle in which nobody could be asked says nothing about what is wanted.
-        let asked = !matches!(cycle.outcome, CycleOutcome::NotCollected { .. } | CycleOutcome::PolicyFailed { .. });
-        if asked && cycle.mode != Mode::Follower && status.scaling != cycle.scaling {
-            status.scaling.clone_from(&cycle.scaling);
-            self.keeper.tell(SCALING, &status.scaling);
-        }
-        status.last_cycle = Some(cycle);
-    }
-
-    fn show_progress(&mut self) {
-        let doing = self.progress.borrow_and_update().clone();
-        self.status.recovery = doing.recovery;
-        self.status.activity = if self.ending.is_some() { Activity::Stopping } else { doing.activity };
-        let migrations: Vec<Progress> = doing.moves.running().cloned().collect();
-        let now_ms = now_ms();
-        let overall = doing.moves.overall(now_ms);
-        let stuck_after_ms = self.config.migration.stuck_after_s * 1000;
-        let stuck = doing.moves.oldest_step_since_ms().is_some_and(|since_ms| since_ms + stuck_after_ms < now_ms);
-        if stuck && !self.status.stuck {
-            let oldest = migrations.iter().min_by_key(|progress| progress.step_since_ms);
-            if let Some(Progress { source, target, step, slots, .. }) = oldest {
-                warn!(%source, %target, step, %slots, "a step takes longer than it should; slots may be open meanwhile");
-            }
-        }
-        if self.status.migrations != migrations || self.status.stuck != stuck || self.status.moving != overall {
-            self.status.migrations.clone_from(&migrations);
-            self.status.moving.clone_from(&overall);
-            self.status.stuck = stuck;
-            (self.notify)(Notice::Moving { migrations, overall, stuck });
-        }
-    }
-
     async fn answer(&mut self, command: Command, answer: oneshot::Sender<Answer>) {
-        let outcome = match command {
+        let outcome = match self.takes_orders() {
+            // Its configuration is a daemon's own.
+            Err(refusal) if !matches!(command, Command::Reload) => Err(refusal),
+            _ => self.obey(command).await,
+        };
+        let outcome = self.once_told(outcome).await;
+        self.publish();
+        // Whoever asked may have gone.
+        let _gone = answer.send(outcome);
+    }
+
+    async fn obey(&mut self, command: Command) -> Answer {
+        match command {
             Command::Reload => self.reload_config().await,
-            _ if !self.leads() => Err(self.takes_no_orders().unwrap_or_default()),
             Command::Pause { who, why, until_ms } => {
                 let before = self.mode().0;
                 self.standing.pause(who.clone(), why, until_ms);
@@ -494,11 +423,7 @@ impl Control {
             Command::Judge { plan, approve, who, why } => self.judge(&plan, approve, who, why),
             Command::Undrain { node, who, why } => self.undrain(&node, who, why),
             Command::Promote { shadow, who, why } => self.promote(shadow, who, why),
-        };
-        let outcome = self.once_told(outcome).await;
-        self.publish();
-        // Whoever asked may have gone.
-        let _gone = answer.send(outcome);
+        }
     }
 
     fn cancel(&mut self, who: String, why: String) -> Answer {
@@ -513,8 +438,8 @@ impl Control {
     }
 
     fn mode(&self) -> (Mode, String) {
-        if let Some(peers) = self.peers.as_ref().filter(|_| !self.leads()) {
-            return (Mode::Follower, peers.status().reason);
+        if let Some(why) = self.follows() {
+            return (Mode::Follower, why);
         }
         let (mode, why) = match self.forced {
             None => self.standing.mode(self.config.mode),
@@ -601,14 +526,6 @@ impl Control {
     /// Keeps an event in the history, and shows it to whoever listens.
     fn tell(&self, event: Happening) {
         tell(&self.keeper.store, &self.notify, event);
-    }
-
-    fn publish(&mut self) {
-        self.status.shadows = self.shadows.status();
-        self.status.lease = self.peers.as_ref().map(Peers::status);
-        self.status.victim = self.config.scaling.victim;
-        self.status.promoted = self.promotion.as_ref().map(|promotion| promotion.shadow.clone());
-        self.shown.send_replace(Arc::new(self.status.clone()));
     }
 }
 

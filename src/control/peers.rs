@@ -1,5 +1,7 @@
 //! This daemon among others on the same cluster: whether it leads, and what it takes over when it does.
 
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +31,7 @@ pub struct LeaseStatus {
 /// What a leader left behind.
 pub(super) struct Inheritance {
     term: Term,
-    pub(super) shared: std::sync::Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Peers {
@@ -37,13 +39,17 @@ impl Peers {
         Self { lease, journal, accepted: None }
     }
 
+    /// Whether this daemon may act.
+    pub(super) fn leads(&self) -> bool {
+        matches!(self.lease.role(), Role::Elected { term, .. } if self.accepted == Some(term))
+    }
+
     pub(super) fn status(&self) -> LeaseStatus {
         let (leads, leader, reason) = match self.lease.role() {
-            Role::Elected { term, .. } if self.accepted == Some(term) => (true, None, "it has the lease".to_owned()),
+            Role::Elected { .. } if self.leads() => (true, None, "it has the lease".to_owned()),
             Role::Elected { .. } => (false, None, "it has the lease, and takes over from the one before".to_owned()),
             Role::Follower { leader, .. } => {
-                let at = if leader.url.is_empty() { String::new() } else { format!(" ({})", leader.url) };
-                let reason = format!("{}{at} leads", leader.name);
+                let reason = format!("{leader} leads");
                 (false, Some(leader), reason)
             }
             Role::Unknown { why } => (false, None, format!("it is not known who leads: {why}")),
@@ -60,7 +66,7 @@ impl Peers {
     }
 
     /// What the one who leads tells.
-    pub(super) fn told(&self) -> Option<std::sync::Arc<Shared>> {
+    pub(super) fn told(&self) -> Option<Arc<Shared>> {
         match self.lease.role() {
             Role::Follower { shared, .. } => Some(shared),
             _ => None,

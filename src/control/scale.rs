@@ -34,16 +34,20 @@ fn spare(snapshot: &Snapshot, victim: Victim) -> usize {
     if snapshot.blockers().next().is_some() {
         return 0;
     }
-    let is_spare = |node: &&Primary| node.is(Tag::Draining) && node.is(Tag::Empty);
-    let spare = snapshot.primaries.iter().filter(is_spare);
+    let spare = snapshot.primaries.iter().filter(|node| is_done(node));
     if victim != Victim::HighestOrdinal {
         return spare.count();
     }
-    let kept = snapshot.primaries.iter().filter(|node| !is_spare(node)).map(|node| ordinal(&node.address.host));
+    let kept = snapshot.primaries.iter().filter(|node| !is_done(node)).map(|node| ordinal(&node.address.host));
     // Whoever has no ordinal may be anyone.
     let Some(kept) = kept.collect::<Option<Vec<_>>>() else { return 0 };
     let highest = kept.into_iter().map(|(_, ordinal)| ordinal).max();
     spare.filter(|node| ordinal(&node.address.host).is_some_and(|(_, ordinal)| Some(ordinal) > highest)).count()
+}
+
+/// Whether a node was to be emptied, and is.
+fn is_done(node: &Primary) -> bool {
+    node.is(Tag::Draining) && node.is(Tag::Empty)
 }
 
 impl Scale {
@@ -57,7 +61,7 @@ impl Scale {
         let shards = snapshot.primaries.len();
         let growth = scaling.map_or(0, |scaling| scaling.growth as usize);
         let desired_shards = shards - spare(snapshot, status.victim) + growth;
-        let empty = snapshot.primaries.iter().filter(|node| node.is(Tag::Draining) && node.is(Tag::Empty)).count();
+        let empty = snapshot.primaries.iter().filter(|node| is_done(node)).count();
         let mut reason = match draining.len() {
             0 => "nothing drains".to_owned(),
             count => format!("{count} nodes drain, of which {empty} are empty"),

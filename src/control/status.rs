@@ -309,8 +309,16 @@ pub struct WaitingStatus {
 
 impl From<&Waiting> for WaitingStatus {
     fn from(waiting: &Waiting) -> Self {
-        let Waiting { plan, cycle, since_ms, until_ms, summary, moves, bytes, approved_by, .. } = waiting.clone();
-        Self { plan, cycle, since_ms, until_ms, summary, slots: moves.len(), bytes, approved_by }
+        Self {
+            plan: waiting.plan.clone(),
+            cycle: waiting.cycle,
+            since_ms: waiting.since_ms,
+            until_ms: waiting.until_ms,
+            summary: waiting.summary.clone(),
+            slots: waiting.moves.len(),
+            bytes: waiting.bytes,
+            approved_by: waiting.approved_by.clone(),
+        }
     }
 }
 

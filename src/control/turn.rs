@@ -31,7 +31,7 @@ use crate::cluster::Cluster;
 use crate::collector::Collector;
 use crate::config::{Config, Follow, NodeRule};
 use crate::guard::{self, ApprovedPlan, Ledger, Past, members};
-use crate::migration::{self, Amount, Context, Journal, Recovery, Stop, Tally};
+use crate::migration::{self, Amount, Context, Intent, IntentId, Journal, JournalError, Recovery, Stop, Tally};
 use crate::model::{
     Address, CycleOutcome, CycleReport, MigrationReport, Mode, Move, NodeId, Plan, PolicyId, ShadowReport, SlotSet,
     Snapshot,
@@ -122,6 +122,13 @@ impl Crew {
 }
 
 impl Orders {
+    /// What the journal says was begun and not finished.
+    async fn unfinished(&self) -> Result<Vec<(IntentId, Intent)>, JournalError> {
+        let journal = self.journal.clone();
+        let read = tokio::task::spawn_blocking(move || journal.unfinished()).await;
+        read.unwrap_or_else(|bug| std::panic::resume_unwind(bug.into_panic()))
+    }
+
     /// Keeps an event in the history, and shows it to whoever listens.
     fn tell(&self, event: Event) {
         tell(&self.keeper.store, &self.notify, event);
@@ -208,19 +215,17 @@ pub(super) async fn settle(crew: &mut Crew, orders: &Orders) -> Option<Recovery>
         // What this daemon left open when it led, whoever leads now has taken up.
         return None;
     }
-    let journal = orders.journal.clone();
-    match tokio::task::spawn_blocking(move || journal.unfinished()).await {
-        Ok(Ok(unfinished)) if unfinished.is_empty() => {
+    match orders.unfinished().await {
+        Ok(unfinished) if unfinished.is_empty() => {
             orders.doing.send_modify(|doing| {
                 doing.moves.clear();
                 doing.recovery = None;
             });
             return None;
         }
-        Ok(Ok(unfinished)) => info!(cycle = orders.cycle, migrations = unfinished.len(), "settling open migrations"),
+        Ok(unfinished) => info!(cycle = orders.cycle, migrations = unfinished.len(), "settling open migrations"),
         // Recovery will say why once more; nothing new begins either without the journal.
-        Ok(Err(error)) => warn!(error = %chain(&error), "the journal cannot be read"),
-        Err(bug) => std::panic::resume_unwind(bug.into_panic()),
+        Err(error) => warn!(error = %chain(&error), "the journal cannot be read"),
     }
     orders.at(Activity::Recovering);
     let mut addresses = crew.primaries();
@@ -354,14 +359,10 @@ fn carry_on(orders: &Orders, turn: &mut Turn, snapshot: &Snapshot) -> Option<Pla
 
 /// What the guard has to know of the past.
 async fn ledger(crew: &mut Crew, orders: &Orders) -> Ledger {
-    let journal = orders.journal.clone();
-    let unfinished = tokio::task::spawn_blocking(move || journal.unfinished()).await;
-    let ours: SlotSet = match unfinished {
-        Ok(Ok(intents)) => {
-            intents.iter().flat_map(|(_, intent)| intent.slots.iter()).chain(orders.theirs.iter()).collect()
-        }
+    let ours: SlotSet = match orders.unfinished().await {
+        Ok(intents) => intents.iter().flat_map(|(_, intent)| intent.slots.iter()).chain(orders.theirs.iter()).collect(),
         // Then every open slot counts as foreign, and nothing moves.
-        _ => SlotSet::default(),
+        Err(_) => SlotSet::default(),
     };
     crew.past.ledger(now_ms(), ours, crew.members.clone())
 }
@@ -490,9 +491,7 @@ async fn may_leave(orders: &Orders) -> bool {
         return false;
     }
     // A node may be the end of a migration that is in doubt.
-    let journal = orders.journal.clone();
-    let unfinished = tokio::task::spawn_blocking(move || journal.unfinished()).await;
-    matches!(unfinished, Ok(Ok(unfinished)) if unfinished.is_empty())
+    orders.unfinished().await.is_ok_and(|unfinished| unfinished.is_empty())
 }
 
 fn why_incomplete(planned: usize, moved: usize, stopped: bool, reports: &[MigrationReport]) -> String {

@@ -9,10 +9,7 @@ use crate::telemetry::chain;
 pub(super) async fn found(config: &Config) -> Option<Line> {
     let settings = config.lease.as_ref()?;
     Some(match lease::leader(settings, &config.cluster.name).await {
-        Ok(Some(leader)) => {
-            let at = if leader.url.is_empty() { String::new() } else { format!(" ({})", leader.url) };
-            Line::ok(Topic::Lease, format!("etcd answers, and {}{at} leads", leader.name))
-        }
+        Ok(Some(leader)) => Line::ok(Topic::Lease, format!("etcd answers, and {leader} leads")),
         Ok(None) => Line::ok(Topic::Lease, "etcd answers, and nobody leads yet"),
         Err(error) => Line::fail(
             Topic::Lease,

@@ -123,8 +123,7 @@ pub(crate) fn members(known: Option<BTreeSet<NodeId>>, snapshot: &Snapshot) -> B
 
 /// Every node that is there.
 pub(crate) fn all_members(snapshot: &Snapshot) -> BTreeSet<NodeId> {
-    let primaries = snapshot.primaries.iter().map(|primary| &primary.id);
-    primaries.chain(snapshot.replicas.iter().map(|replica| &replica.id)).cloned().collect()
+    snapshot.members().map(|(id, _)| id.clone()).collect()
 }
 
 #[cfg(test)]

@@ -31,6 +31,14 @@ pub(super) enum Unchanged {
     Perhaps(String),
 }
 
+impl Unchanged {
+    /// Why, for people.
+    pub(super) fn why(self) -> String {
+        let (Self::No(why) | Self::Perhaps(why)) = self;
+        why
+    }
+}
+
 /// The campaign is over: its task has ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Ended;
@@ -100,7 +108,7 @@ impl Lease {
         let etcd = Arc::new(Etcd::new(settings)?);
         let fence = Fence::default();
         let keys = Keys::of(settings, cluster);
-        let (tell, role) = watch::channel(Role::Unknown { why: "etcd was not asked yet".to_owned() });
+        let (known, role) = watch::channel(Role::Unknown { why: "etcd was not asked yet".to_owned() });
         let (notes, received) = mpsc::channel(NOTES_MAX);
         let campaign = Campaign {
             etcd: etcd.clone(),
@@ -108,7 +116,7 @@ impl Lease {
             keys: keys.clone(),
             peer,
             ttl: settings.ttl,
-            tell,
+            role: known,
             held: None,
             daemon: daemon.clone(),
             unsaid: BTreeMap::new(),
@@ -218,7 +226,7 @@ struct Campaign {
     keys: Keys,
     peer: Peer,
     ttl: Duration,
-    tell: watch::Sender<Role>,
+    role: watch::Sender<Role>,
     held: Option<Held>,
     /// What this daemon is called where it must not be taken for another one.
     daemon: String,
@@ -267,19 +275,13 @@ impl Campaign {
             (Ok(Some(())), Some(held)) => {
                 held.renewed = asked;
                 self.fence.extend(held.term, asked + held.times.fence);
-                let Held { term, shared, .. } = held;
-                let elected = Role::Elected { term: *term, shared: shared.clone() };
+                let elected = Role::Elected { term: held.term, shared: held.shared.clone() };
                 // Told once, and again after a time of doubt.
-                self.tell.send_if_modified(|role| {
-                    let news = !matches!(role, Role::Elected { term: known, .. } if known == term);
-                    if news {
-                        *role = elected;
-                    }
-                    news
-                });
+                self.tell(elected);
             }
             (Ok(None), Some(_)) => {
-                self.lose();
+                self.fence.close();
+                self.held = None;
                 self.doubt("the lease ran out before it was renewed, or was taken away".to_owned());
             }
             // A follower; `seek` has told.
@@ -306,12 +308,9 @@ impl Campaign {
 
     /// Renews the lease. Nothing when it is not ours any more: it has run out, or somebody took the leader's key away.
     async fn renew(&self, held: &Held) -> Result<Option<()>, EtcdError> {
-        if self.etcd.renew(held.lease).await?.is_none() {
-            return Ok(None);
-        }
         let Term(created) = held.term;
-        let still = self.etcd.change((&self.keys.leader(), created), &[]).await?;
-        Ok(still.then_some(()))
+        let ours = self.etcd.renew(held.lease).await? && self.etcd.change((&self.keys.leader(), created), &[]).await?;
+        Ok(ours.then_some(()))
     }
 
     /// Claims the lease if nobody has it, and tells who leads otherwise.
@@ -343,15 +342,8 @@ impl Campaign {
     fn follow(&self, leader: &Entry, found: &[Entry]) {
         let unnamed = || Peer { name: "another daemon".to_owned(), url: String::new() };
         let leader = serde_json::from_str(&leader.value).unwrap_or_else(|_| unnamed());
-        let (shared, begun) = (self.shared(found), begun(&self.keys, found));
-        self.tell.send_if_modified(|role| {
-            let news = !matches!(role, Role::Follower { leader: known, shared: told, begun: open }
-                if *known == leader && **told == shared && **open == begun);
-            if news {
-                *role = Role::Follower { leader, shared: Arc::new(shared), begun: Arc::new(begun) };
-            }
-            news
-        });
+        let (shared, begun) = (Arc::new(self.shared(found)), Arc::new(begun(&self.keys, found)));
+        self.tell(Role::Follower { leader, shared, begun });
     }
 
     fn shared(&self, found: &[Entry]) -> Shared {
@@ -362,18 +354,18 @@ impl Campaign {
 
     /// Nobody can say who leads.
     fn doubt(&self, why: String) {
-        self.tell.send_if_modified(|role| {
-            let news = !matches!(role, Role::Unknown { why: known } if *known == why);
+        self.tell(Role::Unknown { why });
+    }
+
+    /// Tells what this daemon is, if that is news.
+    fn tell(&self, role: Role) {
+        self.role.send_if_modified(|known| {
+            let news = *known != role;
             if news {
-                *role = Role::Unknown { why };
+                *known = role;
             }
             news
         });
-    }
-
-    fn lose(&mut self) {
-        self.fence.close();
-        self.held = None;
     }
 
     /// Tells etcd what it does not know yet. Whether it knows all now.

@@ -3,7 +3,7 @@
 //! Keys and values travel in base64 and numbers as text, as etcd's API reference has it (`/v3/kv/txn`, `/v3/lease/*`).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -152,13 +152,13 @@ impl Etcd {
     pub(super) async fn grant(&self, ttl: Duration) -> Result<(i64, Duration), EtcdError> {
         let wanted = ttl.as_secs().max(1).to_string();
         let Granted { id, ttl } = self.say("lease/grant", &json!({ "TTL": wanted, "ID": "0" })).await?;
-        Ok((id, seconds(ttl)))
+        Ok((id, Duration::from_secs(u64::try_from(ttl).unwrap_or(0))))
     }
 
-    /// For how long a lease is held from the moment of asking; `None` when it has run out.
-    pub(super) async fn renew(&self, lease: i64) -> Result<Option<Duration>, EtcdError> {
+    /// Renews a lease; whether it was still held.
+    pub(super) async fn renew(&self, lease: i64) -> Result<bool, EtcdError> {
         let Renewed { result } = self.say("lease/keepalive", &json!({ "ID": lease.to_string() })).await?;
-        Ok((result.ttl > 0).then(|| seconds(result.ttl)))
+        Ok(result.ttl > 0)
     }
 
     /// Gives a lease back; its keys go with it.
@@ -190,7 +190,7 @@ impl Etcd {
     /// Everything whose key begins with `prefix`, by key.
     pub(super) async fn all(&self, prefix: &str) -> Result<Vec<Entry>, EtcdError> {
         let mut end = prefix.as_bytes().to_vec();
-        // Our prefixes end in "/", so the key after all of theirs ends in "0".
+        // The key after all of theirs: the last letter of ours is never the last of all.
         *end.last_mut().expect("a prefix is not empty") += 1;
         let range = json!({ "key": encoded(prefix), "range_end": BASE64_STANDARD.encode(end) });
         let found: Found = self.say("kv/range", &range).await?;
@@ -230,7 +230,7 @@ impl Etcd {
     }
 
     async fn say_to<T: DeserializeOwned>(&self, endpoint: &str, call: &str, body: &Value) -> Result<T, EtcdError> {
-        if self.login.is_some() && self.token().is_none() {
+        if self.login.is_some() && self.held_token().is_none() {
             self.log_in(endpoint).await?;
         }
         match self.post(endpoint, call, body).await {
@@ -256,20 +256,22 @@ impl Etcd {
         let Some((user, password)) = &self.login else { return Ok(()) };
         let password = password.read().map_err(|error| EtcdError::Settings(chain(&error)))?;
         let password = password.as_ref().map_or("", |password| password.reveal());
-        self.token.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.held_token().take();
         let body = json!({ "name": user, "password": password });
         let Welcome { token } = self.post(endpoint, "auth/authenticate", &body).await?;
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+        *self.held_token() = Some(token);
         Ok(())
     }
 
-    fn token(&self) -> Option<String> {
-        self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn held_token(&self) -> MutexGuard<'_, Option<String>> {
+        // It is replaced whole, so a panic elsewhere does not spoil it.
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn post<T: DeserializeOwned>(&self, endpoint: &str, call: &str, body: &Value) -> Result<T, EtcdError> {
         let mut request = self.client.post(format!("{endpoint}/v3/{call}")).json(body);
-        if let Some(token) = self.token() {
+        let token = self.held_token().clone();
+        if let Some(token) = token {
             request = request.header(AUTHORIZATION, token);
         }
         // Errors of the client name the address, which the caller names as well, but never the body.
@@ -290,8 +292,4 @@ impl Etcd {
 fn entry(pair: Pair) -> Result<Entry, EtcdError> {
     let (key, value) = (decoded(&pair.key)?, decoded(&pair.value)?);
     Ok(Entry { key, value, created: pair.create_revision, lease: pair.lease })
-}
-
-fn seconds(seconds: i64) -> Duration {
-    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }

@@ -72,7 +72,7 @@ impl SharedJournal {
 
     async fn tell(&self, term: Term, changes: &[Change]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let told = self.lease.change_in(term, changes).await;
-        told.map_err(|(Unchanged::No(why) | Unchanged::Perhaps(why))| why.into())
+        told.map_err(|unchanged| unchanged.why().into())
     }
 
     /// Waits for etcd where a journal's caller must wait: nothing may happen before it is noted.
@@ -97,9 +97,8 @@ impl Journal for SharedJournal {
     }
 
     fn finish(&self, id: IntentId, ending: &str) -> Result<(), JournalError> {
-        self.change(&[Change::Delete(self.key(id))]).map_err(|(Unchanged::No(why) | Unchanged::Perhaps(why))| {
-            refused("cannot note in etcd that a migration ended", why)
-        })?;
+        self.change(&[Change::Delete(self.key(id))])
+            .map_err(|unchanged| refused("cannot note in etcd that a migration ended", unchanged.why()))?;
         self.own.finish(id, ending)
     }
 

@@ -401,6 +401,12 @@ impl Snapshot {
         u32::try_from(place).ok()
     }
 
+    /// Every node, with where it is reached: primaries, then replicas.
+    pub fn members(&self) -> impl Iterator<Item = (&NodeId, &Address)> {
+        let primaries = self.primaries.iter().map(|node| (&node.id, &node.address));
+        primaries.chain(self.replicas.iter().map(|node| (&node.id, &node.address)))
+    }
+
     /// The flags that mean something to clients: those of primaries. A replica of Valkey may keep one whose slot is long closed, and
     /// takes no word about it (docs/traps.md, 10).
     pub fn flags_of_primaries(&self) -> impl Iterator<Item = &OpenSlot> {

@@ -5,9 +5,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::cluster::question::{ClusterNodes, Info};
-use crate::cluster::{AskError, Cluster, Command, Lane, Reply, ask};
+use crate::cluster::{AskError, Cluster, Command, ask, say};
 use crate::model::{Address, NodeId};
-use crate::telemetry::chain;
 
 use super::Rehoming;
 
@@ -25,28 +24,18 @@ pub enum LeaveError {
         /// For people.
         why: String,
     },
-    /// A node did not do what it was told.
-    #[error("{node} refused {command}: {why}")]
-    Refused {
-        /// Who.
-        node: Address,
-        /// What it was told.
-        command: String,
-        /// What it said, or why it said nothing.
-        why: String,
-    },
-    /// The node could not be asked.
+    /// A node did not answer, or refused.
     #[error(transparent)]
-    Unheard(#[from] AskError),
+    Ask(#[from] AskError),
 }
 
 /// Has each replica follow another primary.
 ///
 /// # Errors
-/// [`LeaveError::Refused`] of the first that does not; those before it have changed.
+/// [`LeaveError::Ask`] of the first that does not; those before it have changed.
 pub async fn rehome(cluster: &dyn Cluster, rehomings: &[Rehoming]) -> Result<(), LeaveError> {
     for Rehoming { replica, primary, .. } in rehomings {
-        say(cluster, replica, Command::new("CLUSTER REPLICATE").arg(primary)).await?;
+        say(cluster, replica, Command::new("CLUSTER REPLICATE").arg(primary), PATIENCE).await?;
     }
     Ok(())
 }
@@ -64,7 +53,8 @@ pub async fn leave(cluster: &dyn Cluster, node: &Address, id: &NodeId, others: &
     let told = others.iter().map(|other| forget(cluster, other, id));
     join_all(told).await.into_iter().collect::<Result<(), LeaveError>>()?;
     // SOFT keeps its name: who knew it by that still finds it among the spare ones.
-    say(cluster, node, Command::new("CLUSTER RESET SOFT")).await
+    say(cluster, node, Command::new("CLUSTER RESET SOFT"), PATIENCE).await?;
+    Ok(())
 }
 
 async fn examine(cluster: &dyn Cluster, node: &Address, id: &NodeId) -> Result<(), LeaveError> {
@@ -92,20 +82,8 @@ async fn examine(cluster: &dyn Cluster, node: &Address, id: &NodeId) -> Result<(
 
 /// Who does not know it any more has done it already: servers from Redis 7.2 and Valkey on tell each other.
 async fn forget(cluster: &dyn Cluster, other: &Address, id: &NodeId) -> Result<(), LeaveError> {
-    match say(cluster, other, Command::new("CLUSTER FORGET").arg(id)).await {
-        Err(LeaveError::Refused { why, .. }) if why.to_ascii_lowercase().contains("unknown node") => Ok(()),
-        told => told,
-    }
-}
-
-async fn say(cluster: &dyn Cluster, node: &Address, command: Command) -> Result<(), LeaveError> {
-    let shown = command.to_string();
-    let refused = |why: String| LeaveError::Refused { node: node.clone(), command: shown.clone(), why };
-    let replies =
-        cluster.call(node, Lane::Control, &[command], PATIENCE).await.map_err(|error| refused(chain(&error)))?;
-    match replies.into_iter().next().map(Reply::ok) {
-        Some(Ok(_)) => Ok(()),
-        Some(Err(error)) => Err(refused(chain(&error))),
-        None => Err(refused("it gave no reply".to_owned())),
+    match say(cluster, other, Command::new("CLUSTER FORGET").arg(id), PATIENCE).await {
+        Err(AskError::Reply { cause, .. }) if cause.to_string().to_ascii_lowercase().contains("unknown node") => Ok(()),
+        told => Ok(told.map(drop)?),
     }
 }

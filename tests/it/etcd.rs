@@ -1,8 +1,9 @@
 //! A real etcd of one member, killed with the test that started it.
 
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
+
+use ballast::lab::{servers_directory, spawn};
 
 use crate::daemon::child::PATIENCE;
 use crate::support::eventually;
@@ -32,26 +33,28 @@ impl Etcd {
     /// Starts it with the data that it has.
     pub(crate) async fn restart(&mut self) {
         let [client, peer] = self.ports.map(|port| format!("http://127.0.0.1:{port}"));
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/servers/etcd/bin/etcd");
-        let child = Command::new(&program)
-            .args([
-                "--data-dir",
-                "data",
-                "--log-level",
-                "error",
-                "--heartbeat-interval",
-                "50",
-                "--election-timeout",
-                "500",
-            ])
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("default={peer}")])
-            .current_dir(self.directory.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}; scripts/servers etcd fetches it", program.display()));
+        let program = servers_directory().join("etcd/bin/etcd");
+        let program = program.canonicalize().unwrap_or_else(|error| {
+            panic!("{}: {error}; scripts/servers etcd fetches it", program.display());
+        });
+        let mut etcd = Command::new(program);
+        etcd.args([
+            "--data-dir",
+            "data",
+            "--log-level",
+            "error",
+            "--heartbeat-interval",
+            "50",
+            "--election-timeout",
+            "500",
+        ])
+        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+        .args(["--initial-cluster", &format!("default={peer}")])
+        .current_dir(self.directory.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+        let child = spawn(etcd).expect("it starts");
         self.child = Some(child);
         let health = format!("{client}/health");
         let web = ballast::web::client().build().expect("a client");

@@ -1,10 +1,11 @@
 //! Two daemons on one cluster: one acts, the other takes over, and nothing is lost whatever becomes of either or of etcd.
 
-use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ballast::lab::load::{Load, LoadSettings};
+use ballast::lab::load::{Client, KeySpace, Load, LoadSettings};
+use ballast::lab::{LocalCluster, servers_directory};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -16,11 +17,23 @@ use crate::support::{eventually, turn};
 const KEYS: usize = 20_000;
 const TTL: Duration = Duration::from_secs(4);
 
+/// Keys in the cluster, and a load over them that checks every write.
+async fn under_load(cluster: &LocalCluster) -> (Load, Arc<Client>, Arc<KeySpace>) {
+    let (client, keys) = filled(cluster, KEYS).await;
+    let settings = LoadSettings { rate: 300.0, writes: 0.5, ..LoadSettings::default() };
+    (Load::start(client.clone(), keys.clone(), &settings), client, keys)
+}
+
 /// Gentle, so that there is time to do something to whoever moves slots.
 fn settings(etcd: &Etcd, name: &str, ttl: Duration) -> Settings {
     let (url, ttl) = (etcd.url(), ttl.as_secs());
     let lease = format!("[lease]\netcd = ['{url}']\nname = '{name}'\nttl = '{ttl}s'\n");
     Settings { protocol: "classic", pace: "gentle", moves: 96, more: lease, ..Settings::default() }
+}
+
+/// Two daemons' homes, which share a lease.
+fn homes(cluster: &LocalCluster, etcd: &Etcd, ttl: Duration) -> [Home; 2] {
+    ["one", "two"].map(|name| Home::new(cluster.addresses()[0].clone(), &settings(etcd, name, ttl)))
 }
 
 /// The same, to be done with.
@@ -46,19 +59,12 @@ async fn follows(daemon: &Daemon<'_>, leader: &str) {
 async fn another_daemon_takes_up_the_migration_of_one_that_was_killed_though_its_clock_is_wrong() {
     let _turn = turn().await;
     let (etcd, cluster) = (Etcd::start().await, uneven().await);
-    let (client, keys) = filled(&cluster, KEYS).await;
-    let load = Load::start(
-        client.clone(),
-        keys.clone(),
-        &LoadSettings { rate: 300.0, writes: 0.5, ..LoadSettings::default() },
-    );
-    let seed = &cluster.addresses()[0];
-    let one = Home::new(seed.clone(), &settings(&etcd, "one", TTL));
-    let two = Home::new(seed.clone(), &settings(&etcd, "two", TTL));
+    let (load, client, keys) = under_load(&cluster).await;
+    let [one, two] = homes(&cluster, &etcd, TTL);
     let first = one.start().await;
     leads(&first).await;
     // By the clock on its wall it is three hours later; by that of the machine, since boot, it is not.
-    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/servers/faketime/lib/libfaketime.so.1");
+    let library = servers_directory().join("faketime/lib/libfaketime.so.1").canonicalize().expect("it was fetched");
     let library = library.to_str().expect("Unicode");
     let second =
         two.start_with(&[("LD_PRELOAD", library), ("FAKETIME", "+3h"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")]).await;
@@ -101,15 +107,8 @@ async fn another_daemon_takes_up_the_migration_of_one_that_was_killed_though_its
 async fn a_leader_that_was_frozen_finds_another_one_and_keeps_its_hands_off() {
     let _turn = turn().await;
     let (etcd, cluster) = (Etcd::start().await, uneven().await);
-    let (client, keys) = filled(&cluster, KEYS).await;
-    let load = Load::start(
-        client.clone(),
-        keys.clone(),
-        &LoadSettings { rate: 300.0, writes: 0.5, ..LoadSettings::default() },
-    );
-    let seed = &cluster.addresses()[0];
-    let one = Home::new(seed.clone(), &settings(&etcd, "one", TTL));
-    let two = Home::new(seed.clone(), &settings(&etcd, "two", TTL));
+    let (load, client, keys) = under_load(&cluster).await;
+    let [one, two] = homes(&cluster, &etcd, TTL);
     let first = one.start().await;
     leads(&first).await;
     let second = two.start().await;
@@ -146,12 +145,7 @@ async fn a_leader_that_was_frozen_finds_another_one_and_keeps_its_hands_off() {
 async fn without_etcd_nobody_acts_and_what_was_open_is_closed() {
     let _turn = turn().await;
     let (mut etcd, cluster) = (Etcd::start().await, uneven().await);
-    let (client, keys) = filled(&cluster, KEYS).await;
-    let load = Load::start(
-        client.clone(),
-        keys.clone(),
-        &LoadSettings { rate: 300.0, writes: 0.5, ..LoadSettings::default() },
-    );
+    let (load, client, keys) = under_load(&cluster).await;
     let home = Home::new(cluster.addresses()[0].clone(), &settings(&etcd, "one", TTL));
     let daemon = home.start().await;
     leads(&daemon).await;
@@ -182,9 +176,7 @@ async fn what_a_person_told_the_leader_holds_for_the_next_one_and_an_end_hands_o
     // A lease so long that nobody would see it run out here.
     let ttl = Duration::from_secs(300);
     let (etcd, cluster) = (Etcd::start().await, uneven().await);
-    let seed = &cluster.addresses()[0];
-    let (one, two) =
-        (Home::new(seed.clone(), &settings(&etcd, "one", ttl)), Home::new(seed.clone(), &settings(&etcd, "two", ttl)));
+    let [one, two] = homes(&cluster, &etcd, ttl);
     let first = one.start().await;
     leads(&first).await;
     let second = two.start().await;
@@ -224,12 +216,7 @@ async fn what_a_person_told_the_leader_holds_for_the_next_one_and_an_end_hands_o
 async fn two_that_both_believe_that_they_lead_lose_nothing() {
     let _turn = turn().await;
     let cluster = uneven().await;
-    let (client, keys) = filled(&cluster, KEYS).await;
-    let load = Load::start(
-        client.clone(),
-        keys.clone(),
-        &LoadSettings { rate: 300.0, writes: 0.5, ..LoadSettings::default() },
-    );
+    let (load, client, keys) = under_load(&cluster).await;
     // No lease at all: each takes itself for the only one.
     let settings = Settings { protocol: "classic", moves: 256, ..Settings::default() };
     let homes = [(); 2].map(|()| Home::new(cluster.addresses()[0].clone(), &settings));

@@ -1,5 +1,7 @@
 //! Plans that wait for a person: shown, approved by a command or by a file, carried out as they were shown, or dropped.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -83,19 +85,17 @@ impl Control {
         if !turn.report.migrations.is_empty() {
             // Carried out, as far as it went; what is left is planned anew.
             self.waiting_plan = None;
-            self.show_waiting();
+            self.waits();
             return;
         }
         if let Some(why) = self.waiting_plan.as_ref().and_then(|waiting| waiting.void(snapshot, now_ms())) {
             self.drop_waiting(NOBODY.to_owned(), why);
         }
         let moves = std::mem::take(&mut turn.proposed);
-        let refused = self.rejected.as_ref() == Some(&digest(&moves));
-        let (Some(plan), Some(policy), None, false) =
-            (&turn.report.plan, &turn.report.policy, &self.waiting_plan, moves.is_empty() || refused)
-        else {
+        if moves.is_empty() || self.waiting_plan.is_some() || self.rejected.as_ref() == Some(&digest(&moves)) {
             return;
-        };
+        }
+        let (Some(plan), Some(policy)) = (&turn.report.plan, &turn.report.policy) else { return };
         let since_ms = now_ms();
         let expires_ms = u64::try_from(self.config.approval.expires.as_millis()).unwrap_or(u64::MAX);
         let waiting = Waiting {
@@ -110,30 +110,35 @@ impl Control {
             approved_by: None,
         };
         info!(plan = waiting.plan, slots = waiting.moves.len(), "a plan waits for approval");
-        let Waiting { plan, cycle, summary, .. } = waiting.clone();
-        let slots = waiting.moves.len();
+        let (plan, summary) = (waiting.plan.clone(), waiting.summary.clone());
+        let told = Happening::PlanWaits { plan, cycle: waiting.cycle, slots: waiting.moves.len(), summary };
         self.waiting_plan = Some(waiting);
-        self.show_waiting();
-        self.tell(Happening::PlanWaits { plan, cycle, slots, summary });
+        self.waits();
+        self.tell(told);
     }
 
     fn drop_waiting(&mut self, who: String, why: String) {
         let Some(waiting) = self.waiting_plan.take() else { return };
         info!(plan = waiting.plan, who, why, "a plan is dropped");
-        self.show_waiting();
+        self.waits();
         self.tell(Happening::PlanDropped { plan: waiting.plan, who, why });
     }
 
-    /// Puts the plan that waits into the status, and keeps it.
-    pub(super) fn show_waiting(&mut self) {
+    /// The plan that waits is another one, or none: shows and keeps that.
+    fn waits(&mut self) {
         if let Err(error) = self.keep_waiting() {
             warn!(error, "a restart will not know of the plan that waits");
         }
     }
 
     fn keep_waiting(&mut self) -> Result<(), String> {
-        self.status.waiting = self.waiting_plan.as_ref().map(Into::into);
-        self.status.waiting_plan = self.waiting_plan.clone().map(std::sync::Arc::new);
+        self.show_waiting();
         self.keeper.put(WAITING, &self.waiting_plan).map_err(|error| chain(&error))
+    }
+
+    /// Puts the plan that waits into the status.
+    pub(super) fn show_waiting(&mut self) {
+        self.status.waiting = self.waiting_plan.as_ref().map(Into::into);
+        self.status.waiting_plan = self.waiting_plan.clone().map(Arc::new);
     }
 }

@@ -1,12 +1,15 @@
 //! Nodes that somebody wants emptied: taken note of, kept over a restart, and told of.
 
+use std::sync::Arc;
+
 use tracing::{error, info};
 
 use super::super::command::Answer;
 use super::super::drains::{Drain, DrainWish};
 use super::{Control, DRAINS, Happening};
 use crate::clock::now_ms;
-use crate::model::Snapshot;
+use crate::config::NodeRule;
+use crate::model::{Primary, Snapshot, Tag};
 use crate::telemetry::chain;
 
 impl Control {
@@ -66,6 +69,26 @@ impl Control {
             info!(node = %address, "a drained node has left the cluster");
             self.tell(Happening::Left { address });
         }
+    }
+
+    /// Forgets that a node was seen draining that nobody wants drained any more: it may get slots before the next look.
+    pub(super) fn drains_no_more(&mut self) {
+        let rules = self.rules();
+        let Some(seen) = &mut self.status.seen else { return };
+        let drains = |node: &Primary| rules.iter().any(|rule| rule.drain && rule.names(&node.id, &node.address));
+        if seen.primaries.iter().any(|node| node.is(Tag::Draining) && !drains(node)) {
+            for node in &mut Arc::make_mut(seen).primaries {
+                if !drains(node) {
+                    node.tags.retain(|tag| *tag != Tag::Draining);
+                }
+            }
+            self.show_scale();
+        }
+    }
+
+    /// What is known of nodes: what the configuration says, and what drains.
+    pub(super) fn rules(&self) -> Vec<NodeRule> {
+        self.config.nodes.iter().cloned().chain(self.drains.rules()).collect()
     }
 
     fn keep_drains(&self) -> Result<(), String> {

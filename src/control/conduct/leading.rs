@@ -1,16 +1,17 @@
 //! Leading and following: what other daemons on the same cluster told, and taking over from them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::super::command::Answer;
-use super::super::peers::read;
+use super::super::peers::{Peers, read};
 use super::{Control, DRAINS, MEMBERS, PAST, PROMOTION, Promotion, SCALER, SCALING, STANDING, WAITING};
 use crate::clock::now_ms;
 use crate::lease::Shared;
-use crate::model::Mode;
+use crate::model::{Mode, NodeId};
 use crate::telemetry::chain;
 
 /// For so long an answer waits until the other daemons know of what it promises, and an end until the lease is given back.
@@ -22,7 +23,13 @@ const TAKEOVERS_MAX: u32 = 3;
 impl Control {
     /// Whether this daemon may act, as far as others go: it is the only one, or leads.
     pub(super) fn leads(&self) -> bool {
-        self.peers.as_ref().is_none_or(|peers| peers.status().leads)
+        self.peers.as_ref().is_none_or(Peers::leads)
+    }
+
+    /// Why this daemon does not lead, if it does not.
+    pub(super) fn follows(&self) -> Option<String> {
+        let peers = self.peers.as_ref().filter(|peers| !peers.leads())?;
+        Some(peers.status().reason)
     }
 
     /// Another daemon leads, or this one does.
@@ -79,8 +86,7 @@ impl Control {
         }
         if let Some(waiting) = read(shared, WAITING) {
             self.waiting_plan = waiting;
-            self.status.waiting = self.waiting_plan.as_ref().map(Into::into);
-            self.status.waiting_plan = self.waiting_plan.clone().map(std::sync::Arc::new);
+            self.show_waiting();
             self.keep_here(WAITING, &self.waiting_plan);
         }
         let promotion = read::<Option<Promotion>>(shared, PROMOTION);
@@ -101,11 +107,9 @@ impl Control {
         if let Some(scaler) = read(shared, SCALER) {
             crew.sizing.scaler = scaler;
         }
-        if let Some(members) = read(shared, MEMBERS) {
-            crew.members = Some(members);
-            if let Err(error) = self.keeper.store.put(MEMBERS, &crew.members) {
-                warn!(error = %chain(&error), "a restart will not know the cluster's members");
-            }
+        if let Some(members) = read::<BTreeSet<NodeId>>(shared, MEMBERS) {
+            crew.members = Some(members.clone());
+            self.keep_here(MEMBERS, &members);
         }
     }
 
@@ -146,10 +150,12 @@ impl Control {
         }
     }
 
-    /// Why this daemon takes no orders, if it does not: whoever leads would not hear of them.
-    pub(super) fn takes_no_orders(&self) -> Option<String> {
-        let peers = self.peers.as_ref().filter(|_| !self.leads())?;
-        Some(format!("this daemon does not lead: {}; ask the one that does", peers.status().reason))
+    /// Refuses orders of a daemon that does not lead: whoever does would not hear of them.
+    pub(super) fn takes_orders(&self) -> Result<(), String> {
+        match self.follows() {
+            Some(why) => Err(format!("this daemon does not lead: {why}; ask the one that does")),
+            None => Ok(()),
+        }
     }
 
     /// Ends a pause whose time has come.

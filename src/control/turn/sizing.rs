@@ -89,10 +89,7 @@ pub(super) async fn hear(
 pub(super) async fn arrivals(crew: &mut Crew, orders: &Orders, turn: &Turn, snapshot: &Snapshot) {
     let growth = turn.report.scaling.as_ref().map_or(0, |scaling| scaling.growth) as usize;
     let now_ms = now_ms();
-    let known = |at: &Address| {
-        let replicas = snapshot.replicas.iter().map(|replica| &replica.address);
-        snapshot.primaries.iter().map(|node| &node.address).chain(replicas).any(|address| address == at)
-    };
+    let known = |at: &Address| snapshot.members().any(|(_, address)| address == at);
     crew.sizing.introduced.retain(|at, since_ms| !known(at) && *since_ms + JOINING_MS > now_ms);
     // Those that drain for want of work, and have some left, stay instead.
     let stay = orders.leaving.iter().filter(|drain| drain.who == WHO && !drain.emptied).count();
