@@ -165,6 +165,9 @@ fn event_words(event: &Event) -> String {
         Event::DrainEnded { address, who, why } => format!("{address} may have slots again{}", because(who, why)),
         Event::Emptied { address } => format!("{address} is empty"),
         Event::Left { address } => format!("{address} has left the cluster"),
+        Event::FlagsCleared { slots, node, why } => {
+            format!("flags of slots {slots} cleared on {node}, which a migration had left behind: {why}")
+        }
         Event::Recovered { slots } => format!("{slots} slots settled that an earlier run had left open"),
     }
 }

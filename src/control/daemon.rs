@@ -19,7 +19,7 @@ use super::promotion::Promotion;
 use super::shadows::{Shadows, Tell};
 use super::signals::Signals;
 use super::status::Status;
-use super::turn::{Crew, Notify, Sizing};
+use super::turn::{Crew, Lasting, Notify, Sizing};
 use crate::clock::now_ms;
 use crate::cluster::Cluster;
 use crate::collector::Collector;
@@ -183,13 +183,11 @@ fn crew(config: &Config, store: &Store, lease: Option<&Lease>) -> Result<Crew, R
     // As far back as anything in the guard looks: a day of budgets, or a longer cool-down.
     let cool_down_ms = u64::try_from(config.limits.slot_cool_down.as_millis()).unwrap_or(u64::MAX);
     let since_ms = now_ms().saturating_sub(DAY_MS.max(cool_down_ms));
-    let past = match store.cycles_that_moved_since(since_ms) {
-        Ok(reports) => Past::of(&reports),
-        Err(error) => {
-            warn!(error = %chain(&error), "the history cannot be read; budgets and cool-downs begin afresh");
-            Past::default()
-        }
-    };
+    let mut past = Past::default();
+    if let Err(error) = store.each_cycle_that_moved_since(since_ms, |report| past.note_cycle(&report)) {
+        warn!(error = %chain(&error), "the history cannot be read; budgets and cool-downs begin afresh");
+        past = Past::default();
+    }
     Ok(Crew {
         collector: Collector::new(cluster.clone(), config.collector.clone()),
         cluster,
@@ -198,6 +196,7 @@ fn crew(config: &Config, store: &Store, lease: Option<&Lease>) -> Result<Crew, R
         members: store.get(MEMBERS)?,
         promise: None,
         sizing: Sizing::new(store.get(SCALER)?.unwrap_or_default()),
+        lasting: Lasting::default(),
         seen: None,
     })
 }

@@ -4,6 +4,7 @@
 //! else; what came of it goes back as a [`Turn`]. Dropping it inside leaves at worst slots open, which the journal knows.
 
 mod departures;
+mod leavings;
 mod sizing;
 
 use std::collections::BTreeSet;
@@ -52,6 +53,8 @@ pub(super) struct Crew {
     pub(super) promise: Option<Promise>,
     /// How many shards are wanted, and since when.
     pub(super) sizing: Sizing,
+    /// Flags that do not go away.
+    pub(super) lasting: Lasting,
     /// What was seen last.
     pub(super) seen: Option<Arc<Snapshot>>,
 }
@@ -81,6 +84,7 @@ pub(super) struct Orders {
     pub(super) notify: Notify,
 }
 
+pub(super) use leavings::Lasting;
 pub(super) use sizing::{Fewer, Sizing};
 
 /// Where notices go; must not block.
@@ -158,6 +162,7 @@ pub(super) async fn take(mut crew: Crew, orders: Orders) -> (Crew, Turn) {
     let mut turn = Turn::begin(&orders);
     turn.recovery = settle(&mut crew, &orders).await;
     if let Some(snapshot) = look(&mut crew, &orders, &mut turn).await {
+        leavings::clear(&mut crew, &orders, &snapshot).await;
         let plan = decide(&mut crew, &orders, &mut turn, &snapshot).await;
         let ledger = ledger(&mut crew, &orders).await;
         // Shadows are asked while slots move.

@@ -60,7 +60,9 @@ pub async fn listen(cluster: &dyn Cluster, seeds: &[Address], audit: &Audit) -> 
         return Err(ExamineError { reasons: silent.into_iter().map(|(node, why)| format!("{node}: {why}")).collect() });
     }
     let open: SlotSet = nodes.iter().flat_map(|node| &node.itself().open).map(|open| open.slot).collect();
-    let audits = nodes.iter_mut().filter(|node| node.is_primary()).map(|node| count(cluster, node, audit, &open));
+    // Made before they are waited for: a future that holds the closures could not go to another thread.
+    let audits: Vec<_> =
+        nodes.iter_mut().filter(|node| node.is_primary()).map(|node| count(cluster, node, audit, &open)).collect();
     stream::iter(audits).buffer_unordered(CONCURRENCY).collect::<Vec<()>>().await;
     let mut evidence = Evidence::new(nodes, silent, now_ms());
     compare_with_owners(cluster, &mut evidence).await;

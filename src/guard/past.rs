@@ -51,14 +51,10 @@ impl From<Written> for Past {
 }
 
 impl Past {
-    /// What `reports`, oldest first, tell of.
-    pub(crate) fn of(reports: &[CycleReport]) -> Self {
-        let mut past = Self::default();
-        for report in reports {
-            let at_ms = ended_at_ms(report);
-            report.migrations.iter().for_each(|migration| past.note(at_ms, migration));
-        }
-        past
+    /// Takes note of what a report tells of; the oldest comes first.
+    pub(crate) fn note_cycle(&mut self, report: &CycleReport) {
+        let at_ms = ended_at_ms(report);
+        report.migrations.iter().for_each(|migration| self.note(at_ms, migration));
     }
 
     /// Takes note of a migration that ended.
@@ -131,10 +127,16 @@ mod tests {
     use super::*;
     use crate::model::{Address, CycleOutcome, Mode, NO_OWNER, Owners, Primary, Protocol, SLOT_COUNT, Timings};
 
+    fn past_of(reports: &[CycleReport]) -> Past {
+        let mut past = Past::default();
+        reports.iter().for_each(|report| past.note_cycle(report));
+        past
+    }
+
     #[test]
     fn budgets_and_cool_downs_are_rebuilt_from_the_history() {
         let reports = [report(0, "1-10", 100), report(HOUR_MS / 2, "10-11", 20)];
-        let mut past = Past::of(&reports);
+        let mut past = past_of(&reports);
         let ledger = past.ledger(HOUR_MS / 2 + 2_000, SlotSet::default(), None);
         assert_eq!((ledger.moves_past_hour, ledger.bytes_past_hour), (12, 120));
         let moved = |slot: u16| ledger.last_moved_ms.get(&SlotId::new(slot).expect("slot")).copied();
@@ -150,7 +152,7 @@ mod tests {
     fn a_pair_that_failed_is_remembered() {
         let mut failed = report(0, "", 0);
         failed.migrations[0].stayed.push((SlotId::new(7).expect("slot"), "IOERR".into()));
-        let past = Past::of(&[failed]);
+        let past = past_of(&[failed]);
         let told = serde_json::to_string(&past).expect("plain");
         let mut past_of_another = serde_json::from_str::<Past>(&told).expect("the same");
         assert_eq!(past_of_another, past);

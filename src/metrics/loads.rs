@@ -71,7 +71,11 @@ impl Loads {
             Event::ScaleWanted { .. } | Event::Introduced { .. } => (),
             Event::PlanWaits { .. } | Event::PlanApproved { .. } | Event::PlanDropped { .. } => (),
             Event::DrainBegun { .. } | Event::DrainEnded { .. } | Event::Emptied { .. } | Event::Left { .. } => (),
-            Event::Started { .. } | Event::Stopped { .. } | Event::Recovered { .. } | Event::Cancelled { .. } => (),
+            Event::Started { .. }
+            | Event::Stopped { .. }
+            | Event::Recovered { .. }
+            | Event::Cancelled { .. }
+            | Event::FlagsCleared { .. } => (),
         }
     }
 

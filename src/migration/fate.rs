@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::call::Copies;
 use super::journal::Intent;
 use super::survey::View;
-use crate::model::{LinkState, NodeId, NodeRecord, OpenDirection, OpenSlot, Protocol, Role, SlotId, SlotSet};
+use crate::model::{LinkState, NodeId, NodeRecord, OpenSlot, Protocol, Role, SlotId, SlotSet};
 
 /// How to go on with one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,7 +148,7 @@ impl Scene<'_> {
     fn flags(&self, slot: SlotId) -> Result<bool, String> {
         let mut any = false;
         for open in primaries(self.views).flat_map(|node| &node.open).filter(|open| open.slot == slot) {
-            if !is_ours(open, self.intent) {
+            if !self.intent.opens(open) {
                 return Err("somebody else opened it".to_owned());
             }
             any = true;
@@ -204,20 +204,12 @@ fn primaries(views: &[View]) -> impl Iterator<Item = &NodeRecord> {
     views.iter().filter_map(View::itself).filter(|node| node.role == Role::Primary)
 }
 
-fn is_ours(open: &OpenSlot, intent: &Intent) -> bool {
-    intent.slots.contains(open.slot)
-        && match &open.direction {
-            OpenDirection::Migrating(to) => intent.target_shard.contains(to),
-            OpenDirection::Importing(from) => intent.source_shard.contains(from),
-        }
-}
-
 /// Open slots on primaries that no intent accounts for. (Replicas of Valkey may keep flags that nobody can clear,
 /// valkey#998: they do no harm while they are replicas.)
 pub(super) fn foreign(intents: &[Intent], views: &[View]) -> Vec<Foreign> {
     primaries(views)
         .flat_map(|node| &node.open)
-        .filter(|open| !intents.iter().any(|intent| is_ours(open, intent)))
+        .filter(|open| !intents.iter().any(|intent| intent.opens(open)))
         .map(|open| Foreign { open: open.clone() })
         .collect()
 }
@@ -225,7 +217,7 @@ pub(super) fn foreign(intents: &[Intent], views: &[View]) -> Vec<Foreign> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Address;
+    use crate::model::{Address, OpenDirection};
 
     fn id(name: char) -> NodeId {
         name.to_string().repeat(40).parse().expect("hexadecimal")

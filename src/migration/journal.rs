@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{NodeId, Protocol, SlotSet};
+use crate::model::{NodeId, OpenDirection, OpenSlot, Protocol, SlotSet};
 
 /// A migration that we are about to begin: enough to take it up again after a crash, whoever failed over meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,18 @@ pub struct Intent {
     /// Why: what the policy or the person gave as the reason of these moves.
     #[serde(default)]
     pub reason: String,
+}
+
+impl Intent {
+    /// Whether it sets such a flag: of one of its slots, and between its two shards.
+    #[must_use]
+    pub fn opens(&self, flag: &OpenSlot) -> bool {
+        self.slots.contains(flag.slot)
+            && match &flag.direction {
+                OpenDirection::Migrating(to) => self.target_shard.contains(to),
+                OpenDirection::Importing(from) => self.source_shard.contains(from),
+            }
+    }
 }
 
 /// A journal's name for an [`Intent`].

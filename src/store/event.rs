@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Address, Mode, NodeId, PolicyId};
+use crate::model::{Address, Mode, NodeId, PolicyId, SlotSet};
 
 /// Something that happened besides cycles, with who did it and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,6 +165,15 @@ pub enum Event {
         /// How many.
         slots: usize,
     },
+    /// Flags that ended migrations of ours had left behind were cleared.
+    FlagsCleared {
+        /// Of which slots.
+        slots: SlotSet,
+        /// The node that was told, with its address.
+        node: String,
+        /// Why that was right.
+        why: String,
+    },
 }
 
 impl Event {
@@ -191,6 +200,7 @@ impl Event {
         "emptied",
         "left",
         "recovered",
+        "flags-cleared",
     ];
 
     /// Its name.
@@ -218,6 +228,7 @@ impl Event {
             Self::Emptied { .. } => "emptied",
             Self::Left { .. } => "left",
             Self::Recovered { .. } => "recovered",
+            Self::FlagsCleared { .. } => "flags-cleared",
         }
     }
 }

@@ -108,7 +108,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::Failed`], also when one cannot be read.
     pub fn cycles_that_moved_since(&self, since_ms: u64) -> Result<Vec<CycleReport>, StoreError> {
-        self.reports("SELECT report FROM cycles WHERE moved AND started_at_ms >= ?1 ORDER BY cycle", integer(since_ms))
+        let mut reports = Vec::new();
+        self.each_cycle_that_moved_since(since_ms, |report| reports.push(report))?;
+        Ok(reports)
+    }
+
+    /// Shows the same one after the other: those of a busy day are hundreds of megabytes together.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`], also when one cannot be read; those before it were shown.
+    pub fn each_cycle_that_moved_since(&self, since_ms: u64, show: impl FnMut(CycleReport)) -> Result<(), StoreError> {
+        let query = "SELECT report FROM cycles WHERE moved AND started_at_ms >= ?1 ORDER BY cycle";
+        self.each_report(query, integer(since_ms), show)
     }
 
     /// The report of one cycle.
@@ -267,15 +278,21 @@ impl Store {
     }
 
     fn reports(&self, query: &str, argument: i64) -> Result<Vec<CycleReport>, StoreError> {
+        let mut reports = Vec::new();
+        self.each_report(query, argument, |report| reports.push(report))?;
+        Ok(reports)
+    }
+
+    fn each_report(&self, query: &str, argument: i64, mut show: impl FnMut(CycleReport)) -> Result<(), StoreError> {
         const DOING: &str = "read the history of cycles";
         let connection = self.connection();
         let mut statement = connection.prepare_cached(query).map_err(failed(DOING))?;
-        let texts = statement
-            .query_map([argument], |row| row.get(0))
-            .map_err(failed(DOING))?
-            .collect::<Result<Vec<String>, _>>()
-            .map_err(failed(DOING))?;
-        texts.iter().map(|text| serde_json::from_str(text).map_err(failed(DOING))).collect()
+        let texts = statement.query_map([argument], |row| row.get::<_, String>(0)).map_err(failed(DOING))?;
+        for text in texts {
+            let text = text.map_err(failed(DOING))?;
+            show(serde_json::from_str(&text).map_err(failed(DOING))?);
+        }
+        Ok(())
     }
 }
 

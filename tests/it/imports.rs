@@ -37,6 +37,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "collector",
             "policy",
             "migration",
+            "examine",
+            "repair",
             "retire",
             "join",
             "store",

@@ -17,6 +17,7 @@ mod fix;
 mod history;
 mod imports;
 mod lease;
+mod leavings;
 mod load;
 mod metrics;
 mod migration;

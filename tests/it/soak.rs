@@ -78,6 +78,7 @@ async fn whatever_happens_nothing_is_lost_and_all_that_moved_is_explained() {
     let unfinished = journal.iter().filter(|entry| entry.ending.is_none()).count();
     let mended: Vec<_> = stage.toll.mended.iter().map(|(_, slots, span)| (slots, *span)).collect();
     let verdict = judge(&stage.watch.sightings(), &cycles, &journal, &mended);
+    let by_a_person = stage.toll.mended.clone();
     let lives = stage.scale.lives();
     let Stage { client, keys, load, reports, toll, .. } = stage;
     let losses = Losses::after(load, &client, &keys).await;
@@ -97,6 +98,7 @@ async fn whatever_happens_nothing_is_lost_and_all_that_moved_is_explained() {
 
     losses.are_none(KEYS);
     assert_eq!(open[0], [], "on replicas: {:?}", open[1]);
+    assert!(by_a_person.is_empty(), "a person had to mend {by_a_person:?}");
     assert_eq!(unfinished, 0, "the journal has an end of every migration: {journal:?}");
     assert!(verdict.unexplained.is_empty(), "{:#?}", verdict.unexplained);
     assert!(verdict.by_cycles > 0, "nothing moved");
