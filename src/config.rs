@@ -59,8 +59,8 @@ pub struct Config {
     pub migration: migration::Settings,
     /// Where daemons on this cluster agree on who leads; absent when this is the only one.
     pub lease: Option<lease::Settings>,
-    /// Where the HTTP faces listen; nowhere if absent.
-    pub listen: Option<SocketAddr>,
+    /// Where the HTTP faces are reached, and by whom.
+    pub http: Http,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// A level, or directives as `RUST_LOG` takes them.
@@ -98,6 +98,21 @@ impl Cluster {
             .with_connect_timeout(self.connect_timeout)
             .with_announce_map(self.announce_map.clone())
     }
+}
+
+/// Where the HTTP faces are reached, and by whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Where they listen; nowhere if absent. Without a token this is for looking only.
+    pub listen: Option<SocketAddr>,
+    /// A Unix socket on which everything is taken, from whoever may write to it; none if absent.
+    pub socket: Option<PathBuf>,
+    /// Whether that is where the operator wants it, and not the default.
+    pub socket_is_wanted: bool,
+    /// A file of tokens, one a line, with which commands are taken over the network.
+    pub operators_file: Option<PathBuf>,
+    /// A file of tokens with which one may look; without it everybody may who reaches the port.
+    pub viewers_file: Option<PathBuf>,
 }
 
 /// How plans are approved.

@@ -50,10 +50,10 @@ async fn this_machine(config: &Config) -> Vec<Line> {
     let of_policies = config.clone();
     let policies = tokio::task::spawn_blocking(move || here::policies(&of_policies)).await;
     let policies = policies.unwrap_or_else(|bug| std::panic::resume_unwind(bug.into_panic()));
-    let port = here::port(config.listen).await;
+    let port = here::port(config.http.listen).await;
     let mut lines = local::policies(&policies);
     lines.extend(local::state(&here::directory(&config.state_dir), &port));
-    lines.extend(local::http(&port));
+    lines.extend(local::http(&port, config.http.viewers_file.is_some()));
     lines
 }
 

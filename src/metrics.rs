@@ -67,7 +67,7 @@ impl Metrics {
     /// Takes note of what the loop tells.
     pub fn observe(&self, notice: &Notice) {
         match notice {
-            Notice::Event { at_ms, event } => self.loads.observe(*at_ms, event),
+            Notice::Event(stored) => self.loads.observe(stored.at_ms, &stored.event),
             Notice::Cycle { report, snapshot } => {
                 self.work.cycle(report);
                 // Nobody is asked about a cluster that was not seen; that is no reason to forget what was counted.

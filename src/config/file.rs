@@ -414,12 +414,18 @@ impl Default for Lease {
 pub(super) struct Http {
     #[serde(serialize_with = "for_whom::host")]
     pub(super) listen: String,
+    #[serde(serialize_with = "for_whom::path")]
+    pub(super) socket: Option<PathBuf>,
+    #[serde(serialize_with = "for_whom::path")]
+    pub(super) operators_file: Option<PathBuf>,
+    #[serde(serialize_with = "for_whom::path")]
+    pub(super) viewers_file: Option<PathBuf>,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        // The loopback address: whoever can reach this can pause the daemon.
-        Self { listen: "127.0.0.1:9899".into() }
+        // The loopback address, since whoever reaches it may look.
+        Self { listen: "127.0.0.1:9899".into(), socket: None, operators_file: None, viewers_file: None }
     }
 }
 

@@ -36,7 +36,7 @@ fn a_seed_is_all_that_must_be_said() {
     assert_eq!(config.policy.settings, policy::Settings::default());
     assert_eq!(config.policy.parameters, "{}");
     assert_eq!(config.retention, Retention::default());
-    assert!(config.listen.is_some_and(|listen| listen.ip().is_loopback()));
+    assert!(config.http.listen.is_some_and(|listen| listen.ip().is_loopback()));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::file::{self, File, NodeRule};
 use super::problem::Finding;
-use super::{Approval, Cluster, Config, Policy, Shadow, Window};
+use super::{Approval, Cluster, Config, Http, Policy, Shadow, Window};
 use crate::cluster::live::{Access, Password, Secret, Tls, Url};
 use crate::guard::Limits;
 use crate::model::{Address, Mode};
@@ -82,8 +82,9 @@ pub(super) fn check(
     notes.within("scaling.max_shards", file.scaling.max_shards, file.scaling.min_shards..=16384);
     notes.within("scaling.memory_max", file.scaling.memory_max, 0.1..=1.0);
     notes.within("scaling.cpu_max", file.scaling.cpu_max, 0.1..=1.0);
-    let listen = listen(&file.http, notes);
     let lease = lease(file.lease, &file.cluster.name, base, notes);
+    let listen = listen(&file.http, notes);
+    let state_dir = file.state.directory.map_or_else(|| default_state_dir(base), |path| base.path(path));
     notes.within_time("approval.expires", file.approval.expires, seconds(60)..=seconds(30 * 86_400));
     notes.require(file.state.keep_bytes >= 16 << 20, "state.keep_bytes", "16MiB or more is accepted");
     let windows = windows(&file.window, notes);
@@ -116,10 +117,10 @@ pub(super) fn check(
         scaling: file.scaling,
         lease,
         migration,
-        listen,
+        http: http(file.http, listen, &state_dir, base),
         log_format: file.log.format,
         log_filter: file.log.level,
-        state_dir: file.state.directory.map_or_else(|| default_state_dir(base), |path| base.path(path)),
+        state_dir,
         retention: Retention {
             age_ms: u64::try_from(file.state.keep.as_millis()).unwrap_or(u64::MAX),
             reports: file.state.keep_reports,
@@ -370,6 +371,21 @@ fn migration(section: &file::Migration, notes: &mut Notes) -> migration::Setting
     }
 }
 
+/// Where the socket is unless told otherwise, beneath the state directory.
+const SOCKET: &str = "ballast.sock";
+
+fn http(section: file::Http, listen: Option<SocketAddr>, state_dir: &Path, base: &Base<'_>) -> Http {
+    let file = |path: Option<PathBuf>| path.map(|path| base.path(path));
+    let socket_is_wanted = section.socket.is_some();
+    let socket = match section.socket {
+        Some(off) if off == Path::new("off") => None,
+        Some(path) => Some(base.path(path)),
+        None => Some(state_dir.join(SOCKET)),
+    };
+    let (operators_file, viewers_file) = (file(section.operators_file), file(section.viewers_file));
+    Http { listen, socket, socket_is_wanted, operators_file, viewers_file }
+}
+
 fn listen(section: &file::Http, notes: &mut Notes) -> Option<SocketAddr> {
     if section.listen == "off" {
         return None;
@@ -377,7 +393,10 @@ fn listen(section: &file::Http, notes: &mut Notes) -> Option<SocketAddr> {
     let listen = section.listen.parse().ok();
     notes.require(listen.is_some(), "http.listen", "an IP address and a port are accepted, or \"off\"");
     if listen.is_some_and(|listen: SocketAddr| !listen.ip().is_loopback()) {
-        notes.warnings.push("http.listen is open to other machines: whoever reaches it can pause this daemon".into());
+        if section.viewers_file.is_none() {
+            let advice = "whoever reaches it may look at everything but secrets; http.viewers_file asks for a token";
+            notes.warnings.push(format!("http.listen is open to other machines: {advice}"));
+        }
     }
     listen
 }

@@ -9,7 +9,7 @@ use super::scale::Scale;
 use super::status::Status;
 use crate::migration::{Overall, Progress};
 use crate::model::{CycleReport, Snapshot};
-use crate::store::Event;
+use crate::store::StoredEvent;
 
 /// What a person or a program asks of the loop.
 #[derive(Debug)]
@@ -96,6 +96,11 @@ impl Handle {
         self.status.borrow().clone()
     }
 
+    /// What the daemon is doing, each time that it changes.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Status>> {
+        self.status.clone()
+    }
+
     /// Asks something of the loop, and waits for the answer. The loop answers between two events, in milliseconds.
     ///
     /// # Errors
@@ -112,12 +117,7 @@ impl Handle {
 #[derive(Debug, Clone)]
 pub enum Notice {
     /// Something happened besides a cycle.
-    Event {
-        /// Unix time, milliseconds.
-        at_ms: u64,
-        /// What.
-        event: Event,
-    },
+    Event(StoredEvent),
     /// A cycle ended.
     Cycle {
         /// Everything about it.

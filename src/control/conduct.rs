@@ -42,7 +42,7 @@ use crate::guard::all_members;
 use crate::migration::{Stop, StopHandle};
 use crate::model::{CycleOutcome, CycleReport, Mode, resource};
 use crate::policy::{self, LoadedPolicy};
-use crate::store::{Event as Happening, Store};
+use crate::store::{Event as Happening, Store, StoredEvent};
 use crate::telemetry::chain;
 
 /// Keys of what is kept in the state directory.
@@ -532,10 +532,11 @@ impl Control {
 /// Keeps an event in the history, and shows it to whoever listens.
 pub(super) fn tell(store: &Store, notify: &Notify, event: Happening) {
     let at_ms = now_ms();
-    if let Err(error) = store.keep_event(at_ms, &event) {
+    let id = store.keep_event(at_ms, &event).unwrap_or_else(|error| {
         warn!(error = %chain(&error), "the history misses an event");
-    }
-    notify(Notice::Event { at_ms, event });
+        0
+    });
+    notify(Notice::Event(StoredEvent { id, at_ms, event }));
 }
 
 /// Three cycles, or half a minute: one lost cycle is normal, three are not.

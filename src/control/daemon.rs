@@ -1,12 +1,16 @@
 //! Puts the daemon together: state, servers, policies, faces, and the loop between them.
 
+use std::fs::{self, Permissions};
+use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::gethostname;
-use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::command::{Handle, Notice};
@@ -23,9 +27,9 @@ use super::turn::{Crew, Lasting, Notify, Sizing};
 use crate::clock::now_ms;
 use crate::cluster::Cluster;
 use crate::collector::Collector;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::guard::{DAY_MS, Past};
-use crate::http::{self, Faces};
+use crate::http::{self, Door, Faces};
 use crate::lease::{self, EtcdError, Fenced, Lease, Peer, SharedJournal};
 use crate::metrics::Metrics;
 use crate::model::Mode;
@@ -56,11 +60,20 @@ pub enum RunError {
         address: SocketAddr,
         /// What the system said.
         #[source]
-        cause: std::io::Error,
+        cause: io::Error,
+    },
+    /// The Unix socket.
+    #[error("cannot listen on the Unix socket {}; set `socket` of [http] to another path, or to \"off\"", path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
     },
     /// The signals.
     #[error("cannot listen to signals")]
-    Signals(#[source] std::io::Error),
+    Signals(#[source] io::Error),
     /// Told twice to end.
     #[error("stopped at once; slots may be open: the next start closes them")]
     StoppedAtOnce,
@@ -80,17 +93,23 @@ pub async fn run(config: Config, forced: Option<Mode>) -> Result<(), RunError> {
     let store = Arc::new(Store::open(&config.state_dir)?);
     let host = PolicyHost::new(config.policy.settings.clone())?;
     let metrics = Arc::new(Metrics::new(&config.cluster.name));
-    let listener = listen(config.listen).await?;
+    let listener = listen(config.http.listen).await?;
+    let socket = socket(&config.http).await?;
+    let status = first_status(&config);
+    let (shown, seen) = watch::channel(Arc::new(status.clone()));
+    let (ask, requests) = mpsc::channel(REQUESTS_MAX);
+    let faces = Arc::new(Faces::new(Handle::new(ask, seen), metrics.clone(), store.clone(), config.http.clone()));
 
     let promotion: Option<Promotion> = store.get(PROMOTION)?.filter(|kept: &Promotion| kept.holds(&config.policy));
     let (source, parameters) = Promotion::decides(promotion.as_ref(), &config.policy);
-    let observing = metrics.clone();
     let webhooks = Webhooks::start(&config.webhooks, &config.cluster.name);
+    let showing = faces.clone();
     let notify: Notify = Arc::new(move |notice| {
-        if let Notice::Event { at_ms, event } = &notice {
-            webhooks.tell(*at_ms, event);
+        if let Notice::Event(event) = &notice {
+            webhooks.tell(event.at_ms, &event.event);
+            showing.happened(event.clone());
         }
-        observing.observe(&notice);
+        metrics.observe(&notice);
     });
     let shadows = {
         let (store, notify) = (store.clone(), notify.clone());
@@ -98,9 +117,6 @@ pub async fn run(config: Config, forced: Option<Mode>) -> Result<(), RunError> {
         Shadows::start(&host, config.shadows.clone(), tell)
     };
     let feed = Feed::start(host, source, Ground { parameters, ..Ground::default() });
-    let status = first_status(&config);
-    let (shown, seen) = watch::channel(Arc::new(status.clone()));
-    let (ask, requests) = mpsc::channel(REQUESTS_MAX);
     let lease = match &config.lease {
         Some(settings) => {
             let at = listener.as_ref().and_then(|listener| listener.local_addr().ok());
@@ -116,7 +132,6 @@ pub async fn run(config: Config, forced: Option<Mode>) -> Result<(), RunError> {
         }
         None => None,
     };
-    let faces = Arc::new(Faces { control: Handle::new(ask, seen), metrics, store: store.clone() });
     let control = Control::new(Start {
         config,
         forced,
@@ -133,15 +148,14 @@ pub async fn run(config: Config, forced: Option<Mode>) -> Result<(), RunError> {
         notify,
     })?;
 
-    let (ending, ended) = oneshot::channel::<()>();
-    let serving = listener.map(|listener| tokio::spawn(http::serve(listener, faces, async { drop(ended.await) })));
+    let doors = listener.map(Door::Network).into_iter().chain(socket.map(Door::Socket)).collect();
+    let (ending, ended) = watch::channel(false);
+    let serving = tokio::spawn(http::serve(doors, faces, ended));
     let outcome = control.conduct().await;
-    drop(ending);
-    if let Some(serving) = serving {
-        // Somebody may hold a connection open; they have their second.
-        if let Ok(Ok(Err(error))) = tokio::time::timeout(Duration::from_secs(1), serving).await {
-            warn!(%error, "the HTTP faces ended early");
-        }
+    ending.send_replace(true);
+    // Somebody may hold a connection open; they have their second.
+    if let Ok(Ok(Err(error))) = tokio::time::timeout(Duration::from_secs(1), serving).await {
+        warn!(%error, "the HTTP faces ended early");
     }
     outcome
 }
@@ -152,6 +166,36 @@ async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>, RunE
     let address = listener.local_addr().unwrap_or(address);
     info!(%address, "listening");
     Ok(Some(listener))
+}
+
+/// The Unix socket. What lies there of a daemon that was killed goes: the state directory, which was taken before, is held by one
+/// daemon at a time, and elsewhere nobody answers on it.
+async fn socket(http: &config::Http) -> Result<Option<UnixListener>, RunError> {
+    let Some(path) = &http.socket else { return Ok(None) };
+    let bound = async {
+        if UnixStream::connect(path).await.is_ok() {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody answers on it"));
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => (),
+        }
+        let listener = UnixListener::bind(path)?;
+        // Who may write to it may give commands: its owner, and its group.
+        fs::set_permissions(path, Permissions::from_mode(0o660))?;
+        Ok(listener)
+    };
+    match bound.await {
+        Ok(listener) => {
+            info!(path = %path.display(), "commands are taken on a Unix socket");
+            Ok(Some(listener))
+        }
+        Err(cause) if http.socket_is_wanted => Err(RunError::Socket { path: path.clone(), cause }),
+        Err(error) => {
+            warn!(path = %path.display(), %error, "no commands are taken here: set `socket` of [http] to another path");
+            Ok(None)
+        }
+    }
 }
 
 /// How the other daemons see this one, which listens `at`.

@@ -17,7 +17,7 @@ pub(super) fn merge(old: &Config, mut new: Config) -> (Config, Vec<String>) {
     keep(&mut waiting, "webhook", &old.webhooks, &mut new.webhooks);
     keep(&mut waiting, "collect (but for interval)", &old.collector, &mut new.collector);
     keep(&mut waiting, "policy (bounds)", &policy_settings, &mut new.policy.settings);
-    keep(&mut waiting, "http.listen", &old.listen, &mut new.listen);
+    keep(&mut waiting, "http", &old.http, &mut new.http);
     keep(&mut waiting, "log.format", &old.log_format, &mut new.log_format);
     keep(&mut waiting, "log.level", &old.log_filter, &mut new.log_filter);
     keep(&mut waiting, "lease", &old.lease, &mut new.lease);

@@ -163,8 +163,8 @@ pub(super) fn state(seen: &Directory, port: &Port) -> Vec<Line> {
     lines
 }
 
-/// Where the daemon is to listen.
-pub(super) fn http(port: &Port) -> Vec<Line> {
+/// Where the daemon is to listen, and whether whoever looks has to show a token.
+pub(super) fn http(port: &Port, guarded: bool) -> Vec<Line> {
     let other = || {
         Fix::write(
             "stop what listens there ('ss -ltnp' names it), or set another one under [http]:",
@@ -181,7 +181,7 @@ pub(super) fn http(port: &Port) -> Vec<Line> {
         Port::Taken(at) => (Line::fail(Topic::Http, format!("{at} is taken, and not by a Ballast"), other()), at),
         Port::Refused(at, why) => (Line::fail(Topic::Http, format!("{at} cannot be listened on: {why}"), other()), at),
     };
-    std::iter::once(line).chain(open_to_others(at)).collect()
+    std::iter::once(line).chain(open_to_others(at).filter(|_| !guarded)).collect()
 }
 
 fn open_to_others(at: &SocketAddr) -> Option<Line> {
@@ -190,7 +190,7 @@ fn open_to_others(at: &SocketAddr) -> Option<Line> {
             Topic::Http,
             format!("{at} is open to other machines: whoever reaches it reads metrics, plans and addresses"),
             Fix::write(
-                "keep others out with a firewall, or listen on this machine alone, under [http]:",
+                "ask for a token with viewers_file, keep others out with a firewall, or listen on this machine alone, under [http]:",
                 [format!("listen = \"127.0.0.1:{}\"", at.port())],
             ),
         )
@@ -318,12 +318,15 @@ mod tests {
 
     #[test]
     fn a_port_is_free_or_ours_or_a_failure_and_a_warning_when_others_reach_it() {
-        assert_eq!(verdicts(&http(&Port::Off)), [Verdict::Ok]);
-        assert_eq!(verdicts(&http(&Port::Free(local()))), [Verdict::Ok]);
-        assert_eq!(http(&ours())[0].found, "a Ballast 1 answers on 127.0.0.1:9899 already: cluster c, mode auto");
-        assert_eq!(verdicts(&http(&Port::Taken(local()))), [Verdict::Fail]);
-        assert_eq!(verdicts(&http(&Port::Refused(local(), "no".into()))), [Verdict::Fail]);
-        let open = http(&Port::Free("0.0.0.0:9899".parse().expect("an address")));
+        assert_eq!(verdicts(&http(&Port::Off, false)), [Verdict::Ok]);
+        assert_eq!(verdicts(&http(&Port::Free(local()), false)), [Verdict::Ok]);
+        assert_eq!(
+            http(&ours(), false)[0].found,
+            "a Ballast 1 answers on 127.0.0.1:9899 already: cluster c, mode auto"
+        );
+        assert_eq!(verdicts(&http(&Port::Taken(local()), false)), [Verdict::Fail]);
+        assert_eq!(verdicts(&http(&Port::Refused(local(), "no".into()), false)), [Verdict::Fail]);
+        let open = http(&Port::Free("0.0.0.0:9899".parse().expect("an address")), false);
         assert_eq!(verdicts(&open), [Verdict::Ok, Verdict::Warn]);
     }
 }

@@ -39,18 +39,9 @@ pub(super) fn failure(code: StatusCode, error: impl Into<String>) -> Response {
 }
 
 pub(super) async fn no_such_page() -> Response {
-    failure(
-        StatusCode::NOT_FOUND,
-        "no such page; there are /metrics, /healthz, /readyz, /api/v1/status, /api/v1/cycles, /api/v1/cycles/{n}, \
-         /api/v1/snapshot, /api/v1/events, /api/v1/journal, /api/v1/explain, /api/v1/scale, /api/v1/nodes/{node}/drain, \
-         /api/v1/nodes/{node}/terminable, and to post to: /api/v1/pause, /api/v1/resume, /api/v1/cancel, \
-         /api/v1/policy/promote, /api/v1/nodes/{node}/drain (or delete), /-/reload",
-    )
+    failure(StatusCode::NOT_FOUND, "no such page; /api/v1/openapi.yaml describes those that there are")
 }
 
 pub(super) async fn no_such_method() -> Response {
-    failure(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "pages are got; /api/v1/pause, /api/v1/resume, /api/v1/cancel and /-/reload are posted to",
-    )
+    failure(StatusCode::METHOD_NOT_ALLOWED, "not by this method; /api/v1/openapi.yaml says by which")
 }

@@ -1,13 +1,11 @@
 //! The API: status and history to read, and the few things to ask for.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, Path, Query, Request, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +22,11 @@ use crate::telemetry::chain;
 const PAGE: usize = 20;
 const PAGE_MAX: usize = 1000;
 
+/// This API, as OpenAPI describes it.
+pub(super) async fn description() -> Response {
+    ([(header::CONTENT_TYPE, "application/yaml")], include_str!("openapi.yaml")).into_response()
+}
+
 pub(super) async fn status(State(faces): State<Arc<Faces>>) -> Response {
     document("Status", &*faces.control.status())
 }
@@ -32,18 +35,24 @@ pub(super) async fn status(State(faces): State<Arc<Faces>>) -> Response {
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
     limit: Option<usize>,
+    /// Those before this number, for the next page.
+    before: Option<u64>,
 }
 
 impl Page {
     fn limit(&self) -> usize {
         self.limit.unwrap_or(PAGE).min(PAGE_MAX)
     }
+
+    fn before(&self) -> u64 {
+        self.before.unwrap_or(u64::MAX)
+    }
 }
 
 /// The newest cycles in figures, newest first; each one whole is at its number.
 pub(super) async fn cycles(State(faces): State<Arc<Faces>>, Query(page): Query<Page>) -> Response {
-    let limit = page.limit();
-    match from_store(faces, move |store| store.cycles(limit)).await {
+    let (before, limit) = (page.before(), page.limit());
+    match from_store(faces, move |store| store.cycles_before(before, limit)).await {
         Ok(cycles) => document("CycleList", Items { items: cycles.iter().map(CycleSummary::from).collect() }),
         Err(error) => broken(error),
     }
@@ -59,8 +68,8 @@ pub(super) async fn cycle(State(faces): State<Arc<Faces>>, Path(cycle): Path<u64
 
 /// What happened besides cycles, newest first.
 pub(super) async fn events(State(faces): State<Arc<Faces>>, Query(page): Query<Page>) -> Response {
-    let limit = page.limit();
-    match from_store(faces, move |store| store.events(limit)).await {
+    let (before, limit) = (page.before(), page.limit());
+    match from_store(faces, move |store| store.events_before(before, limit)).await {
         Ok(items) => document("EventList", Items { items }),
         Err(error) => broken(error),
     }
@@ -68,8 +77,8 @@ pub(super) async fn events(State(faces): State<Arc<Faces>>, Query(page): Query<P
 
 /// Migrations that were begun, newest first: by whom, why, and what came of them.
 pub(super) async fn journal(State(faces): State<Arc<Faces>>, Query(page): Query<Page>) -> Response {
-    let limit = page.limit();
-    match from_store(faces, move |store| store.journal(limit)).await {
+    let (before, limit) = (page.before(), page.limit());
+    match from_store(faces, move |store| store.journal_before(before, limit)).await {
         Ok(items) => document("JournalList", Items { items }),
         Err(error) => broken(error),
     }
@@ -122,20 +131,6 @@ pub(super) async fn snapshot(State(faces): State<Arc<Faces>>, Query(of): Query<O
         Ok(None) => failure(StatusCode::NOT_FOUND, "no snapshot was kept for it, or none was taken yet"),
         Err(error) => broken(error),
     }
-}
-
-/// Lets requests pass that come from this machine, and not from a page in a browser on it: a browser names the page in
-/// `Origin`, and sends a plain POST wherever any page asks it to.
-pub(super) async fn from_this_machine(request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let near = peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-    if !near {
-        return failure(StatusCode::FORBIDDEN, "this is taken from the daemon's own machine only");
-    }
-    if request.headers().contains_key(header::ORIGIN) {
-        return failure(StatusCode::FORBIDDEN, "this is not taken from web pages");
-    }
-    next.run(request).await
 }
 
 #[derive(Default, Deserialize)]

@@ -8,7 +8,7 @@ use crate::model::{
     Address, CycleOutcome, CycleReport, MigrationReport, Mode, NodeColumn, Owners, Primary, Protocol, RefusalCheck,
     SLOT_COUNT, ShadowReport, Snapshot, resource,
 };
-use crate::store::Event;
+use crate::store::{Event, StoredEvent};
 
 #[test]
 fn every_value_of_a_closed_label_exists_from_the_start() {
@@ -103,7 +103,7 @@ fn one_mode_and_one_policy_are_shown() {
         source: "p.wasm".into(),
     };
     for event in [mode(Mode::DryRun, Mode::Auto), mode(Mode::Auto, Mode::Paused), loaded("a"), loaded("b")] {
-        metrics.observe(&Notice::Event { at_ms: 5_000, event });
+        metrics.observe(&Notice::Event(StoredEvent { id: 1, at_ms: 5_000, event }));
     }
     let text = metrics.encode();
     has(&text, r#"ballast_mode{mode="paused"} 1"#);

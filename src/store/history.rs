@@ -40,6 +40,9 @@ pub struct Basis<'a, G> {
 /// An event with its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredEvent {
+    /// Counts events since the state directory was made.
+    #[serde(default)]
+    pub id: u64,
     /// Unix time, milliseconds.
     pub at_ms: u64,
     /// What happened.
@@ -99,7 +102,25 @@ impl Store {
     /// # Errors
     /// [`StoreError::Failed`], also when one cannot be read.
     pub fn cycles(&self, limit: usize) -> Result<Vec<CycleReport>, StoreError> {
-        self.cycles_that(false, limit, |_| true)
+        self.cycles_before(u64::MAX, limit)
+    }
+
+    /// The newest `limit` reports of cycles before that one, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`], also when one cannot be read.
+    pub fn cycles_before(&self, cycle: u64, limit: usize) -> Result<Vec<CycleReport>, StoreError> {
+        let query = format!("SELECT report FROM cycles WHERE cycle < ?1 ORDER BY cycle DESC LIMIT {}", integer(limit));
+        self.reports(&query, integer(cycle))
+    }
+
+    /// The reports of the cycles after that one, oldest first, `limit` at most.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`], also when one cannot be read.
+    pub fn cycles_after(&self, cycle: u64, limit: usize) -> Result<Vec<CycleReport>, StoreError> {
+        let query = format!("SELECT report FROM cycles WHERE cycle > ?1 ORDER BY cycle LIMIT {}", integer(limit));
+        self.reports(&query, integer(cycle))
     }
 
     /// The reports of cycles that moved slots and began at `since_ms` or later, oldest first: what hourly budgets and
@@ -243,17 +264,18 @@ impl Store {
         texts.iter().map(|text| serde_json::from_str(text).map_err(failed(DOING))).collect()
     }
 
-    /// Keeps an event.
+    /// Keeps an event. Its number is returned.
     ///
     /// # Errors
     /// [`StoreError::Failed`].
-    pub fn keep_event(&self, at_ms: u64, event: &Event) -> Result<(), StoreError> {
+    pub fn keep_event(&self, at_ms: u64, event: &Event) -> Result<u64, StoreError> {
         const DOING: &str = "keep an event";
         let text = serde_json::to_string(event).map_err(failed(DOING))?;
-        self.connection()
+        let connection = self.connection();
+        connection
             .execute("INSERT INTO events (at_ms, event) VALUES (?1, ?2)", params![integer(at_ms), text])
             .map_err(failed(DOING))?;
-        Ok(())
+        Ok(u64::try_from(connection.last_insert_rowid()).unwrap_or(0))
     }
 
     /// The newest `limit` events, newest first. Kinds that this program does not know are left out.
@@ -261,18 +283,28 @@ impl Store {
     /// # Errors
     /// [`StoreError::Failed`].
     pub fn events(&self, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        self.events_before(u64::MAX, limit)
+    }
+
+    /// The newest `limit` events before the one with that number, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn events_before(&self, id: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
         const DOING: &str = "read events";
         let connection = self.connection();
-        let mut statement =
-            connection.prepare("SELECT at_ms, event FROM events ORDER BY id DESC LIMIT ?1").map_err(failed(DOING))?;
-        let rows = statement
-            .query_map([integer(limit)], |row| Ok((row.get(0)?, row.get(1)?)))
-            .map_err(failed(DOING))?
-            .collect::<Result<Vec<(i64, String)>, _>>()
+        let mut statement = connection
+            .prepare("SELECT id, at_ms, event FROM events WHERE id < ?1 ORDER BY id DESC LIMIT ?2")
             .map_err(failed(DOING))?;
-        let known = |(at_ms, text): (i64, String)| {
+        let rows = statement
+            .query_map([integer(id), integer(limit)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .map_err(failed(DOING))?
+            .collect::<Result<Vec<(i64, i64, String)>, _>>()
+            .map_err(failed(DOING))?;
+        let known = |(id, at_ms, text): (i64, i64, String)| {
             let event = serde_json::from_str(&text).ok()?;
-            Some(StoredEvent { at_ms: u64::try_from(at_ms).unwrap_or(0), event })
+            let number = |value| u64::try_from(value).unwrap_or(0);
+            Some(StoredEvent { id: number(id), at_ms: number(at_ms), event })
         };
         Ok(rows.into_iter().filter_map(known).collect())
     }

@@ -64,13 +64,23 @@ impl Store {
     /// # Errors
     /// [`StoreError::Failed`], also when one cannot be read.
     pub fn journal(&self, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
+        self.journal_before(u64::MAX, limit)
+    }
+
+    /// The newest `limit` migrations before the one with that number, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`], also when one cannot be read.
+    pub fn journal_before(&self, id: u64, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
         const DOING: &str = "read the journal";
         let connection = self.connection();
         let mut statement = connection
-            .prepare_cached("SELECT id, intent, ended_at_ms, ending FROM journal ORDER BY id DESC LIMIT ?1")
+            .prepare_cached(
+                "SELECT id, intent, ended_at_ms, ending FROM journal WHERE id < ?1 ORDER BY id DESC LIMIT ?2",
+            )
             .map_err(super::failed(DOING))?;
         let rows = statement
-            .query_map([integer(limit)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+            .query_map([integer(id), integer(limit)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
             .and_then(Iterator::collect::<Result<Vec<(IntentId, String, Option<i64>, Option<String>)>, _>>)
             .map_err(super::failed(DOING))?;
         let entry = |(id, text, ended_at_ms, ending): (IntentId, String, Option<i64>, Option<String>)| {

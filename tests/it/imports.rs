@@ -53,7 +53,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("simulate", &["model", "cluster", "guard", "collector", "policy", "migration"]),
     ("metrics", &["model", "migration", "policy", "store", "control"]),
-    ("http", &["model", "migration", "store", "explain", "control", "metrics", "telemetry", "clock"]),
+    ("http", &["model", "migration", "store", "explain", "config", "control", "metrics", "telemetry", "clock"]),
     (
         "doctor",
         &["model", "cluster", "guard", "policy", "migration", "store", "lease", "config", "telemetry", "clock", "web"],

@@ -19,6 +19,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Home {
     directory: tempfile::TempDir,
     client: reqwest::Client,
+    /// Through the socket in the state directory, where commands are taken.
+    commander: reqwest::Client,
     seed: Address,
     starts: std::cell::Cell<usize>,
 }
@@ -55,8 +57,10 @@ impl Home {
     pub(crate) fn new(seed: Address, settings: &Settings) -> Self {
         let directory = tempfile::tempdir().expect("temporary directory");
         fs::create_dir(directory.path().join("policy")).expect("writable");
-        let home =
-            Self { directory, client: ballast::web::client().build().expect("a client"), seed, starts: 0.into() };
+        let client = ballast::web::client().build().expect("a client");
+        let socket = directory.path().join("state/ballast.sock");
+        let commander = ballast::web::client().unix_socket(socket).build().expect("a client");
+        let home = Self { directory, client, commander, seed, starts: 0.into() };
         home.put_policy(&slots_policy());
         home.configure(settings);
         home
@@ -174,8 +178,9 @@ impl Daemon<'_> {
         serde_json::from_str(&text).expect("a document")
     }
 
+    /// Gives a command.
     pub(crate) async fn post(&self, path: &str, body: &str) -> (u16, Value) {
-        let response = self.home.client.post(format!("{}{path}", self.base)).body(body.to_owned()).send().await;
+        let response = self.home.commander.post(format!("http://ballast{path}")).body(body.to_owned()).send().await;
         let response = response.unwrap_or_else(|error| panic!("{path}: {error}\n{}", self.log()));
         let code = response.status().as_u16();
         (code, serde_json::from_str(&response.text().await.expect("text")).expect("a document"))

@@ -1,0 +1,152 @@
+//! Who may look, and who may give commands.
+//!
+//! Over the network everybody may look who reaches the port, and nobody may do more: a plain POST is sent wherever any web page
+//! asks a browser to. What changes something is taken on the Unix socket, whose file says who may write to it, or with a token.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::extract::{Extension, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tracing::warn;
+
+use super::Faces;
+use super::answer::{document, failure};
+
+/// By what way a request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Network,
+    Socket,
+}
+
+/// What whoever asks may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Role {
+    Viewer,
+    Operator,
+}
+
+/// A token that is shorter could be guessed.
+const TOKEN_LENGTH_MIN: usize = 16;
+
+/// Lets those pass who may look.
+pub(super) async fn looks(
+    way: Extension<Way>,
+    State(faces): State<Arc<Faces>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match role(*way, request.headers(), &faces).await {
+        Ok(_) => next.run(request).await,
+        Err(refusal) => refusal,
+    }
+}
+
+/// Lets those pass who may give commands.
+pub(super) async fn commands(
+    way: Extension<Way>,
+    State(faces): State<Arc<Faces>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match role(*way, request.headers(), &faces).await {
+        Ok(Role::Operator) => next.run(request).await,
+        Ok(Role::Viewer) => {
+            let socket = faces.http.socket.as_ref();
+            let socket = socket.map_or_else(String::new, |path| format!(" on the Unix socket {} or", path.display()));
+            failure(StatusCode::FORBIDDEN, format!("commands are taken{socket} with a token of http.operators_file"))
+        }
+        Err(refusal) => refusal,
+    }
+}
+
+#[derive(Serialize)]
+struct Access<'a> {
+    role: Role,
+    /// Where commands are taken without a token.
+    socket: Option<&'a Path>,
+}
+
+/// What whoever asks may do here, and where commands are taken.
+pub(super) async fn access(way: Extension<Way>, State(faces): State<Arc<Faces>>, headers: HeaderMap) -> Response {
+    match role(*way, &headers, &faces).await {
+        Ok(role) => document("Access", Access { role, socket: faces.http.socket.as_deref() }),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn role(way: Way, headers: &HeaderMap, faces: &Faces) -> Result<Role, Response> {
+    if way == Way::Socket {
+        return Ok(Role::Operator);
+    }
+    let Some(shown) = headers.get(header::AUTHORIZATION) else {
+        return if faces.http.viewers_file.is_none() { Ok(Role::Viewer) } else { Err(unknown("show a token")) };
+    };
+    let Some(token) = bearer(shown) else { return Err(unknown("write it as 'Authorization: Bearer TOKEN'")) };
+    for (file, role) in [(&faces.http.operators_file, Role::Operator), (&faces.http.viewers_file, Role::Viewer)] {
+        if let Some(path) = file
+            && holds(path, token).await
+        {
+            return Ok(role);
+        }
+    }
+    Err(unknown("the token is not known"))
+}
+
+fn bearer(header: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn unknown(why: &str) -> Response {
+    let mut refusal = failure(StatusCode::UNAUTHORIZED, why);
+    refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    refusal
+}
+
+/// Whether the file has the token; it is read each time, so that tokens come and go without a reload.
+async fn holds(path: &Path, token: &str) -> bool {
+    match tokio::fs::read_to_string(path).await {
+        Ok(text) => is_among(&text, token),
+        Err(error) => {
+            warn!(file = %path.display(), %error, "tokens cannot be read: nobody is let in by them");
+            false
+        }
+    }
+}
+
+/// Digests are compared: how far two of them agree says nothing of the token.
+fn is_among(text: &str, token: &str) -> bool {
+    let digest = |token: &str| Sha256::digest(token.as_bytes());
+    let shown = digest(token);
+    let tokens = text.lines().filter_map(|line| line.split_whitespace().next());
+    let sound = tokens.filter(|known| known.len() >= TOKEN_LENGTH_MIN && !known.starts_with('#'));
+    sound.fold(false, |found, known| found | (digest(known) == shown))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_a_line_s_first_word() {
+        let text = "# ours\n0123456789abcdef ann\n\nshort bob\n  fedcba9876543210\n";
+        let found = |token| is_among(text, token);
+        assert!(found("0123456789abcdef") && found("fedcba9876543210"));
+        assert!(!found("short") && !found("") && !found("ann") && !found("#") && !found("0123456789abcde"));
+    }
+
+    #[test]
+    fn a_bearer_s_token_is_read_from_its_header() {
+        let read = |text| bearer(&HeaderValue::from_static(text)).map(str::to_owned);
+        assert_eq!(read("Bearer abc"), Some("abc".into()));
+        assert_eq!(read("bearer  abc "), Some("abc".into()));
+        assert_eq!((read("Basic abc"), read("abc")), (None, None));
+    }
+}
