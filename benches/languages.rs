@@ -184,6 +184,7 @@ fn native(snapshot: &Arc<Snapshot>) -> Duration {
         owners: snapshot.owners.as_slice().to_vec(),
         bytes: snapshot.slot_columns["bytes"].to_vec(),
         in_flight: Vec::new(),
+        errors: BTreeMap::new(),
     };
     fastest(|| (), |()| even_memory::plan(view(), Parameters::default()))
 }

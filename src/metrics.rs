@@ -50,8 +50,12 @@ impl Metrics {
         process.register(Box::new(ProcessCollector::for_self())).expect(SOUND);
         let (of_process, of_cluster) = (Families(&process), Families(&cluster));
         of_process
-            .gauges("ballast_build_info", "What was built; always 1.", &["version", "revision"])
-            .with_label_values(&[env!("CARGO_PKG_VERSION"), option_env!("BALLAST_REVISION").unwrap_or("unknown")])
+            .gauges("ballast_build_info", "What was built; always 1.", &["version", "revision", "rustc"])
+            .with_label_values(&[
+                env!("CARGO_PKG_VERSION"),
+                option_env!("BALLAST_REVISION").unwrap_or("unknown"),
+                option_env!("BALLAST_RUSTC").unwrap_or("unknown"),
+            ])
             .set(1.0);
         Self {
             nodes: Nodes::new(&of_cluster),
@@ -74,13 +78,17 @@ impl Metrics {
                 if snapshot.is_some() {
                     self.shadows.cycle(&report.shadows);
                 }
-                self.nodes.seen(snapshot.as_deref());
+                if snapshot.is_none() {
+                    self.nodes.unseen();
+                }
             }
+            Notice::Seen(snapshot) => self.nodes.seen(snapshot),
             Notice::Moving { migrations, overall, stuck } => {
                 self.work.running(migrations);
                 self.work.moving(overall.as_ref(), *stuck);
             }
             Notice::Scale(scale) => self.nodes.scale(scale),
+            Notice::Standby(count) => self.nodes.standby(*count),
             Notice::PolicyMemory(bytes) => self.work.policy_memory(*bytes),
             Notice::Probe { seconds, migrating } => self.work.probe(*seconds, *migrating),
         }
@@ -89,6 +97,16 @@ impl Metrics {
     /// Takes note of an answered HTTP request. `handler` is a route, never a path as it was asked for.
     pub fn http_request(&self, handler: &str, method: &str, code: u16, seconds: f64) {
         self.http.request(handler, method, code, seconds);
+    }
+
+    /// Counts a listener of the stream more, or with -1 one less.
+    pub(crate) fn listeners(&self, more: f64) {
+        self.http.streams(more);
+    }
+
+    /// Takes note of what came of telling a webhook: `delivered`, `failed` or `dropped`; with a count of 0 it shows that there is one.
+    pub fn webhook(&self, hook: &str, result: &str, count: u64) {
+        self.http.webhook(hook, result, count);
     }
 
     /// Everything, in Prometheus' text format 0.0.4.

@@ -4,7 +4,9 @@
 //! a restart forgets it, and the history has it.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hmac::{Hmac, Mac as _};
@@ -63,9 +65,41 @@ struct Delivery {
     event: Event,
 }
 
+/// What came of telling a receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was taken.
+    Delivered,
+    /// It was not, and is repeated.
+    Failed,
+    /// It never will be.
+    Dropped,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Delivered, Self::Failed, Self::Dropped];
+
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// Hears what came of telling the receiver of that name; must not block.
+pub type Told = Arc<dyn Fn(&str, Outcome) + Send + Sync>;
+
 /// All receivers.
-#[derive(Debug, Clone, Default)]
-pub struct Webhooks(Vec<Receiver>);
+#[derive(Clone)]
+pub struct Webhooks {
+    receivers: Vec<Receiver>,
+    told: Told,
+}
 
 #[derive(Debug, Clone)]
 struct Receiver {
@@ -73,30 +107,37 @@ struct Receiver {
     queue: mpsc::Sender<Delivery>,
 }
 
+impl fmt::Debug for Webhooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Webhooks").field(&self.receivers).finish()
+    }
+}
+
 impl Webhooks {
     /// Begins to tell, in the name of the cluster that is called so.
     #[must_use]
-    pub fn start(all: &[Settings], cluster: &str) -> Self {
+    pub fn start(all: &[Settings], cluster: &str, told: Told) -> Self {
         let start = |settings: &Settings| {
             let (queue, deliveries) = mpsc::channel(QUEUE);
-            tokio::spawn(deliver_all(settings.clone(), cluster.to_owned(), deliveries));
+            tokio::spawn(deliver_all(settings.clone(), cluster.to_owned(), deliveries, told.clone()));
             Receiver { settings: settings.clone(), queue }
         };
-        Self(all.iter().map(start).collect())
+        Self { receivers: all.iter().map(start).collect(), told }
     }
 
     /// Tells of an event, as soon as its receivers take it.
     pub fn tell(&self, at_ms: u64, event: &Event) {
-        for Receiver { settings, queue } in &self.0 {
+        for Receiver { settings, queue } in &self.receivers {
             let wanted = settings.events.is_empty() || settings.events.contains(event.name());
             if wanted && queue.try_send(Delivery { at_ms, event: event.clone() }).is_err() {
                 warn!(webhook = settings.name, event = event.name(), "not told: too much waits already");
+                (self.told)(&settings.name, Outcome::Dropped);
             }
         }
     }
 }
 
-async fn deliver_all(settings: Settings, cluster: String, mut deliveries: mpsc::Receiver<Delivery>) {
+async fn deliver_all(settings: Settings, cluster: String, mut deliveries: mpsc::Receiver<Delivery>, told: Told) {
     let client = match web::client().timeout(PATIENCE).build() {
         Ok(client) => client,
         Err(error) => {
@@ -109,8 +150,13 @@ async fn deliver_all(settings: Settings, cluster: String, mut deliveries: mpsc::
         let began = Instant::now();
         let mut pause = PAUSE;
         loop {
-            let Err(why) = deliver(&client, &settings, &delivery, &body).await else { break };
+            let why = match deliver(&client, &settings, &delivery, &body).await {
+                Ok(outcome) => break told(&settings.name, outcome),
+                Err(why) => why,
+            };
+            told(&settings.name, Outcome::Failed);
             if began.elapsed() > GIVE_UP {
+                told(&settings.name, Outcome::Dropped);
                 warn!(
                     webhook = settings.name,
                     event = delivery.event.name(),
@@ -150,7 +196,12 @@ fn body(settings: &Settings, cluster: &str, Delivery { at_ms, event }: &Delivery
 }
 
 /// Tells once. A receiver that says that it will never take it (4xx, but for 408 and 429) is not asked again.
-async fn deliver(client: &reqwest::Client, settings: &Settings, delivery: &Delivery, body: &str) -> Result<(), String> {
+async fn deliver(
+    client: &reqwest::Client,
+    settings: &Settings,
+    delivery: &Delivery,
+    body: &str,
+) -> Result<Outcome, String> {
     let mut request = client
         .post(&settings.url)
         .header("content-type", "application/json")
@@ -163,11 +214,11 @@ async fn deliver(client: &reqwest::Client, settings: &Settings, delivery: &Deliv
     let answer = request.send().await.map_err(|error| chain(&error.without_url()))?;
     let status = answer.status();
     match status.as_u16() {
-        200..=299 => Ok(()),
+        200..=299 => Ok(Outcome::Delivered),
         408 | 429 | 500..=599 => Err(format!("it answers {status}")),
         _ => {
             warn!(webhook = settings.name, %status, "it refuses what it is told");
-            Ok(())
+            Ok(Outcome::Dropped)
         }
     }
 }
@@ -220,7 +271,10 @@ mod tests {
         let url = format!("http://{}/hook", listener.local_addr().expect("bound"));
         let secret = tempfile::NamedTempFile::new().expect("temporary file");
         std::fs::write(secret.path(), "hunter2\n").expect("writable");
-        let hooks = Webhooks::start(&[settings(url, Some(secret.path().to_owned()), &["cancelled"])], "prod");
+        let outcomes = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let heard = outcomes.clone();
+        let told: Told = Arc::new(move |hook, outcome| heard.lock().expect("whole").push((hook.to_owned(), outcome)));
+        let hooks = Webhooks::start(&[settings(url, Some(secret.path().to_owned()), &["cancelled"])], "prod", told);
         hooks.tell(1, &Event::Stopped { why: "not asked for".into() });
         hooks.tell(2, &cancelled(7));
         hooks.tell(3, &cancelled(8));
@@ -238,13 +292,15 @@ mod tests {
         );
         let (_, next) = take(&listener, "200 OK").await;
         assert!(next.contains(r#""cycle":8"#), "{next}");
+        let outcomes = outcomes.lock().expect("whole").clone();
+        assert_eq!(outcomes[..2], [("chat".to_owned(), Outcome::Failed), ("chat".to_owned(), Outcome::Delivered)]);
     }
 
     #[tokio::test]
     async fn a_receiver_that_refuses_is_not_asked_again() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/", listener.local_addr().expect("bound"));
-        let hooks = Webhooks::start(&[settings(url, None, &[])], "prod");
+        let hooks = Webhooks::start(&[settings(url, None, &[])], "prod", Arc::new(|_, _| {}));
         hooks.tell(1, &cancelled(1));
         hooks.tell(2, &cancelled(2));
         take(&listener, "400 Bad Request").await;

@@ -57,11 +57,22 @@ pub(super) fn assemble(
         slot_columns: slot_columns(memory),
         node_columns: node_columns(&topology.primaries, answers, memory, marks),
         metrics: metrics(&topology.primaries, memory),
+        errors: errors(&topology.primaries, memory),
         open_slots: topology.open,
         atomic_jobs: jobs.collect(),
         in_flight: Vec::new(),
         problems,
     }
+}
+
+/// What all primaries together replied with an error since they were last looked at.
+fn errors(primaries: &[NodeRecord], memory: &Memory) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for (code, count) in primaries.iter().filter_map(|record| memory.nodes.get(&record.id)).flat_map(NodeMemory::errors)
+    {
+        *sums.entry(code.to_owned()).or_default() += count;
+    }
+    sums
 }
 
 /// Seconds over which the rates of *every* primary with slots were measured; 0 while one of them was seen once only:

@@ -31,6 +31,9 @@ impl SlotMemory {
 pub(super) struct NodeMemory {
     /// Cpu microseconds, commands, bytes in, bytes out.
     meter: Meter<4>,
+    /// Errors that it replied: since which start, by code, and how many more than at the look before.
+    run: Arc<str>,
+    replied: BTreeMap<String, (u64, u64)>,
     pub(super) keys: f64,
     /// How far its slots' bytes and loads are to be trusted; `None` where the server counts them itself.
     pub(super) estimated_bytes: Option<f64>,
@@ -41,6 +44,26 @@ impl NodeMemory {
     /// Rates per second: cpu microseconds, commands, bytes in, bytes out; `None` after one look only.
     pub(super) fn rates(&self) -> Option<&[Smoothed; 4]> {
         (self.meter.watched_s() > 0.0).then(|| self.meter.smoothed())
+    }
+
+    /// Errors that it replied since the look before, by code; none at the first look.
+    pub(super) fn errors(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.replied.iter().map(|(code, (_, more))| (code.as_str(), *more)).filter(|(_, more)| *more > 0)
+    }
+
+    /// Takes in what it has replied since its start. What a server replied before we first saw it is not ours to count.
+    fn learn_errors<'a>(&mut self, run: &Arc<str>, replied: impl Iterator<Item = (&'a str, u64)>) {
+        let first = self.run.is_empty();
+        if self.run != *run {
+            self.run = run.clone();
+            self.replied.clear();
+        }
+        self.replied.values_mut().for_each(|(_, more)| *more = 0);
+        for (code, count) in replied {
+            let (before, more) = self.replied.entry(code.to_owned()).or_insert((if first { count } else { 0 }, 0));
+            *more = count.saturating_sub(*before);
+            *before = count;
+        }
     }
 
     /// Seconds over which its rates were measured.
@@ -83,6 +106,7 @@ impl Memory {
         let run: Arc<str> = answer.info.run_id().unwrap_or_default().into();
         let node = self.nodes.entry(id.clone()).or_default();
         let info = &answer.info;
+        node.learn_errors(&run, info.errors());
         let counters = [
             info.cpu_seconds().map(|seconds| seconds * 1e6),
             info.commands_processed().map(|count| count as f64),
@@ -218,6 +242,19 @@ mod tests {
 
     fn cpu(memory: &Memory) -> f64 {
         memory.slots[SLOT as usize].loads()[0].fast
+    }
+
+    #[test]
+    fn errors_are_counted_from_the_first_look_on_and_anew_after_a_restart() {
+        let mut node = NodeMemory::default();
+        let mut look = |run: &str, counts: &[(&str, u64)]| -> Vec<(String, u64)> {
+            node.learn_errors(&run.into(), counts.iter().copied());
+            node.errors().map(|(code, more)| (code.to_owned(), more)).collect()
+        };
+        assert_eq!(look("a", &[("MOVED", 7)]), []);
+        assert_eq!(look("a", &[("ASK", 2), ("MOVED", 10)]), [("ASK".into(), 2), ("MOVED".into(), 3)]);
+        assert_eq!(look("a", &[("ASK", 2), ("MOVED", 10)]), []);
+        assert_eq!(look("b", &[("MOVED", 4)]), [("MOVED".into(), 4)]);
     }
 
     #[test]

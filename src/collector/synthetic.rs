@@ -85,6 +85,7 @@ pub fn synthetic(primaries: usize, seed: u64) -> Snapshot {
         open_slots: Vec::new(),
         atomic_jobs: Vec::new(),
         in_flight: Vec::new(),
+        errors: BTreeMap::new(),
         problems: Vec::new(),
     }
 }

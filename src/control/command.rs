@@ -118,6 +118,8 @@ impl Handle {
 pub enum Notice {
     /// Something happened besides a cycle.
     Event(StoredEvent),
+    /// The cluster was seen.
+    Seen(Arc<Snapshot>),
     /// A cycle ended.
     Cycle {
         /// Everything about it.
@@ -136,6 +138,8 @@ pub enum Notice {
     },
     /// How many shards there are and should be.
     Scale(Scale),
+    /// How many nodes of the standby pool are not in the cluster.
+    Standby(usize),
     /// Bytes of linear memory that the policy holds.
     PolicyMemory(usize),
     /// Our own probe of a node came back, while slots are being moved or not.

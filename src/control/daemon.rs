@@ -36,7 +36,7 @@ use crate::model::Mode;
 use crate::policy::{Ground, HostError, PolicyHost};
 use crate::store::{Store, StoreError};
 use crate::telemetry::chain;
-use crate::webhook::Webhooks;
+use crate::webhook::{Outcome, Told, Webhooks};
 
 /// Requests that may wait for the loop, which answers each in milliseconds.
 const REQUESTS_MAX: usize = 16;
@@ -102,7 +102,12 @@ pub async fn run(config: Config, forced: Option<Mode>) -> Result<(), RunError> {
 
     let promotion: Option<Promotion> = store.get(PROMOTION)?.filter(|kept: &Promotion| kept.holds(&config.policy));
     let (source, parameters) = Promotion::decides(promotion.as_ref(), &config.policy);
-    let webhooks = Webhooks::start(&config.webhooks, &config.cluster.name);
+    for (hook, outcome) in config.webhooks.iter().flat_map(|hook| Outcome::ALL.map(|outcome| (hook, outcome))) {
+        metrics.webhook(&hook.name, outcome.as_str(), 0);
+    }
+    let counting = metrics.clone();
+    let told: Told = Arc::new(move |hook, outcome| counting.webhook(hook, outcome.as_str(), 1));
+    let webhooks = Webhooks::start(&config.webhooks, &config.cluster.name, told);
     let showing = faces.clone();
     let notify: Notify = Arc::new(move |notice| {
         if let Notice::Event(event) = &notice {

@@ -265,6 +265,8 @@ async fn look(crew: &mut Crew, orders: &Orders, turn: &mut Turn) -> Option<Arc<S
             learn_members(crew, orders, &snapshot).await;
             turn.report.snapshot = Some(snapshot.summary());
             turn.snapshot = Some(snapshot.clone());
+            // What follows may take minutes.
+            (orders.notify)(Notice::Seen(snapshot.clone()));
             Some(snapshot)
         }
         Err(error) => {

@@ -49,7 +49,9 @@ pub(super) async fn stream(State(faces): State<Arc<Faces>>, headers: HeaderMap) 
         }
         None => Vec::new(),
     };
+    faces.metrics.listeners(1.0);
     let mut teller = Teller {
+        faces: faces.clone(),
         status: faces.control.watch(),
         happenings: faces.happenings.subscribe(),
         queue: VecDeque::new(),
@@ -73,6 +75,7 @@ pub(super) async fn stream(State(faces): State<Arc<Faces>>, headers: HeaderMap) 
 
 /// What one listener has been told.
 struct Teller {
+    faces: Arc<Faces>,
     status: watch::Receiver<Arc<Status>>,
     happenings: broadcast::Receiver<StoredEvent>,
     queue: VecDeque<Event>,
@@ -81,6 +84,12 @@ struct Teller {
     cycle: Option<u64>,
     told_at: Instant,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        self.faces.metrics.listeners(-1.0);
+    }
 }
 
 #[derive(Serialize)]

@@ -1,6 +1,6 @@
 //! Our own HTTP faces, as metrics.
 
-use prometheus::{CounterVec, HistogramVec};
+use prometheus::{CounterVec, Gauge, HistogramVec};
 
 use super::family::Families;
 
@@ -11,6 +11,8 @@ const BUCKETS: &[f64] = &[0.001, 0.005, 0.02, 0.1, 0.5, 2.0];
 pub(super) struct Http {
     requests: CounterVec,
     duration: HistogramVec,
+    streams: Gauge,
+    webhooks: CounterVec,
 }
 
 impl Http {
@@ -27,11 +29,26 @@ impl Http {
                 "handler",
                 BUCKETS,
             ),
+            streams: process.gauge("ballast_http_streams", "Those who listen to /api/v1/stream."),
+            webhooks: process.counters_by(
+                "ballast_webhook_calls_total",
+                "Calls of webhooks: delivered, failed (they are repeated), and events dropped for good.",
+                &["hook", "result"],
+            ),
         }
     }
 
     pub(super) fn request(&self, handler: &str, method: &str, code: u16, seconds: f64) {
         self.requests.with_label_values(&[handler, method, &code.to_string()]).inc();
         self.duration.with_label_values(&[handler]).observe(seconds);
+    }
+
+    /// Counts a listener more, or with -1 one less.
+    pub(super) fn streams(&self, more: f64) {
+        self.streams.add(more);
+    }
+
+    pub(super) fn webhook(&self, hook: &str, result: &str, count: u64) {
+        self.webhooks.with_label_values(&[hook, result]).inc_by(count as f64);
     }
 }

@@ -1,6 +1,6 @@
 //! Mode, configuration and policy, as metrics: what was loaded, and whether that went well.
 
-use prometheus::{CounterVec, Gauge, GaugeVec};
+use prometheus::{Counter, CounterVec, Gauge, GaugeVec};
 
 use super::family::Families;
 use crate::model::{Mode, PolicyId};
@@ -9,6 +9,8 @@ use crate::store::Event;
 #[derive(Debug)]
 pub(super) struct Loads {
     mode: GaugeVec,
+    leader: Gauge,
+    transitions: Counter,
     config_ok: Gauge,
     config_at: Gauge,
     policy: GaugeVec,
@@ -21,6 +23,12 @@ impl Loads {
     pub(super) fn new(process: &Families<'_>, cluster: &Families<'_>) -> Self {
         let loads = Self {
             mode: cluster.gauges("ballast_mode", "1 for the mode that the daemon is in, 0 for the others.", &["mode"]),
+            leader: cluster.gauge(
+                "ballast_leader",
+                "1 while this daemon may act: it leads, or is the only one; 0 while another one does.",
+            ),
+            transitions: cluster
+                .counter("ballast_leader_transitions_total", "Times that this daemon came to lead, or ceased to."),
             config_ok: process.gauge(
                 "ballast_config_last_reload_successful",
                 "Whether the configuration that was read last is in use.",
@@ -53,7 +61,12 @@ impl Loads {
 
     pub(super) fn observe(&self, at_ms: u64, event: &Event) {
         match event {
-            Event::Mode { to, .. } => self.mode(Some(*to)),
+            Event::Mode { from, to, .. } => {
+                self.mode(Some(*to));
+                if (*from == Mode::Follower) != (*to == Mode::Follower) {
+                    self.transitions.inc();
+                }
+            }
             Event::ConfigLoaded { .. } => loaded(&self.config_ok, &self.config_at, at_ms),
             Event::ConfigRefused { .. } => self.config_ok.set(0.0),
             Event::PolicyLoaded { policy, .. } => {
@@ -83,6 +96,8 @@ impl Loads {
         for mode in Mode::ALL {
             self.mode.with_label_values(&[mode.as_str()]).set(f64::from(u8::from(Some(mode) == current)));
         }
+        let leads = current.is_some_and(|mode| mode != Mode::Follower);
+        self.leader.set(f64::from(u8::from(leads)));
     }
 
     /// One series at a time: the policy before goes away.

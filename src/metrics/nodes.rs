@@ -13,6 +13,22 @@ use crate::model::{Address, NO_OWNER, Problem, SLOT_COUNT, Snapshot, Tag, resour
 const HOT_SLOTS: usize = 16;
 /// What a node can be, by the worst that is known of it.
 const STATES: [&str; 4] = ["ok", "loading", "suspect", "offline"];
+/// Codes of errors that tell of slots, of fail-overs and of servers in need; there are as many others as modules and scripts invent.
+const ERRORS: [&str; 12] = [
+    "MOVED",
+    "ASK",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+    "CROSSSLOT",
+    "LOADING",
+    "MASTERDOWN",
+    "READONLY",
+    "OOM",
+    "BUSY",
+    "NOREPLICAS",
+    "MISCONF",
+];
+const OTHER: &str = "other";
 const ROLES: [&str; 2] = ["primary", "replica"];
 
 #[derive(Debug)]
@@ -25,6 +41,8 @@ pub(super) struct Nodes {
     taken_at: Gauge,
     problems: Gauge,
     collect_errors: CounterVec,
+    server_errors: CounterVec,
+    standby: Gauge,
     hot_slots: GaugeVec,
     info: GaugeVec,
     figures: Vec<Figure>,
@@ -66,6 +84,13 @@ impl Nodes {
                 "source",
                 ["cluster", "primary", "replica"],
             ),
+            server_errors: cluster.counters(
+                "ballast_server_errors_total",
+                "Errors that primaries replied to anybody, by their code; as the servers count them.",
+                "kind",
+                ERRORS.into_iter().chain([OTHER]),
+            ),
+            standby: cluster.gauge("ballast_standby_nodes", "Nodes of the standby pool that are not in the cluster."),
             hot_slots: cluster.gauges(
                 "ballast_hot_slot_cpu_seconds_per_second",
                 "Load of the sixteen slots that load their primaries most.",
@@ -83,13 +108,14 @@ impl Nodes {
         nodes
     }
 
-    /// Shows what was seen last; `None`: the cluster could not be seen, and what was seen before stays, with its time.
-    pub(super) fn seen(&self, snapshot: Option<&Snapshot>) {
-        let Some(snapshot) = snapshot else {
-            self.up.set(0.0);
-            self.collect_errors.with_label_values(&["cluster"]).inc();
-            return;
-        };
+    /// The cluster could not be seen; what was seen before stays, with its time.
+    pub(super) fn unseen(&self) {
+        self.up.set(0.0);
+        self.collect_errors.with_label_values(&["cluster"]).inc();
+    }
+
+    /// Shows what was seen.
+    pub(super) fn seen(&self, snapshot: &Snapshot) {
         self.up.set(1.0);
         self.taken_at.set(snapshot.taken_at_ms as f64 / 1e3);
         self.problems.set(snapshot.problems.len() as f64);
@@ -99,6 +125,10 @@ impl Nodes {
                 Problem::ReplicaUnreachable { .. } => self.collect_errors.with_label_values(&["replica"]).inc(),
                 _ => (),
             }
+        }
+        for (code, count) in &snapshot.errors {
+            let kind = if ERRORS.contains(&code.as_str()) { code } else { OTHER };
+            self.server_errors.with_label_values(&[kind]).inc_by(*count as f64);
         }
         self.members(&count_members(snapshot));
         self.shards.set(snapshot.primaries.len() as f64);
@@ -116,6 +146,11 @@ impl Nodes {
     /// How many shards are wanted: by what is known between two looks as well.
     pub(super) fn scale(&self, scale: &Scale) {
         self.shards_desired.set(scale.desired_shards as f64);
+    }
+
+    /// How many nodes of the standby pool may join.
+    pub(super) fn standby(&self, count: usize) {
+        self.standby.set(count as f64);
     }
 
     fn members(&self, counts: &BTreeMap<(&str, &str), u32>) {

@@ -30,20 +30,25 @@ fn series_of_the_cluster_carry_its_name_and_those_of_the_process_do_not() {
     see(&metrics, &snapshot(3));
     metrics.http_request("/metrics", "GET", 200, 0.001);
     for line in metrics.encode().lines().filter(|line| !line.starts_with('#')) {
-        let of_process = ["process_", "ballast_build_", "ballast_config_", "ballast_http_"];
+        let of_process = ["process_", "ballast_build_", "ballast_config_", "ballast_http_", "ballast_webhook_"];
         let expected = !of_process.iter().any(|prefix| line.starts_with(prefix));
         assert_eq!(line.contains(r#"cluster="prod""#), expected, "{line}");
     }
 }
 
+/// Prometheus pays for each series for as long as it keeps anything: none may come unnoticed, least of all one for each node.
 #[test]
-fn a_node_costs_a_fixed_number_of_series() {
-    let (three, six, sixty) = (series_with(3), series_with(6), series_with(60));
-    let per_node = (six - three) / 3;
-    assert_eq!(sixty - six, 54 * per_node);
-    assert!(per_node <= 14, "{per_node} series a primary");
-    assert!(six <= 267, "{six} series with six primaries");
+fn as_many_series_as_were_agreed_at_six_nodes_and_at_a_thousand() {
+    let (six, thousand) = (series_with(6), series_with(1000));
+    assert_eq!((six, thousand), (OF_THE_CLUSTER + 6 * OF_A_NODE, OF_THE_CLUSTER + 1000 * OF_A_NODE));
+    let metrics = Metrics::new("test");
+    see(&metrics, &snapshot(1000));
+    assert!(metrics.encode().len() < 2 << 20, "{} bytes at a thousand nodes", metrics.encode().len());
 }
+
+/// Those of nodes left out.
+const OF_THE_CLUSTER: usize = 214;
+const OF_A_NODE: usize = 13;
 
 #[test]
 fn series_of_a_node_go_when_it_leaves() {
@@ -121,8 +126,9 @@ fn has(text: &str, line: &str) {
 }
 
 fn see(metrics: &Metrics, snapshot: &Snapshot) {
-    let report = Arc::new(report(CycleOutcome::NoChange));
-    metrics.observe(&Notice::Cycle { report, snapshot: Some(Arc::new(snapshot.clone())) });
+    let (report, snapshot) = (Arc::new(report(CycleOutcome::NoChange)), Arc::new(snapshot.clone()));
+    metrics.observe(&Notice::Seen(snapshot.clone()));
+    metrics.observe(&Notice::Cycle { report, snapshot: Some(snapshot) });
 }
 
 /// How many series there are with so many primaries, without those of the process crate.
@@ -258,4 +264,31 @@ fn progress(step_since_ms: u64) -> Progress {
         told_at_ms: 10_000,
         finished: false,
     }
+}
+
+#[test]
+fn errors_of_servers_are_counted_by_kind_and_unknown_ones_together() {
+    let metrics = Metrics::new("test");
+    let mut snapshot = snapshot(3);
+    snapshot.errors = [("TRYAGAIN".to_owned(), 3), ("MYMODULE".to_owned(), 2), ("WRONGTYPE".to_owned(), 1)].into();
+    see(&metrics, &snapshot);
+    let text = metrics.encode();
+    has(&text, "ballast_server_errors_total{kind=\"TRYAGAIN\"} 3");
+    has(&text, "ballast_server_errors_total{kind=\"other\"} 3");
+    has(&text, "ballast_server_errors_total{kind=\"MOVED\"} 0");
+}
+
+#[test]
+fn whoever_leads_says_so_and_how_often_that_changed() {
+    let metrics = Metrics::new("test");
+    let mode = |from, to| {
+        let event = Event::Mode { from, to, who: "configuration".into(), why: String::new() };
+        metrics.observe(&Notice::Event(StoredEvent { id: 1, at_ms: 5, event }));
+        metrics.encode()
+    };
+    has(&mode(Mode::DryRun, Mode::Follower), "ballast_leader 0");
+    let text = mode(Mode::Follower, Mode::Auto);
+    has(&text, "ballast_leader 1");
+    has(&text, "ballast_leader_transitions_total 2");
+    has(&mode(Mode::Auto, Mode::Paused), "ballast_leader_transitions_total 2");
 }

@@ -18,6 +18,8 @@ const MOVE_BUCKETS: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0
 /// Around what clients feel: a tenth of a millisecond is a good network, a tenth of a second a complaint.
 const PROBE_BUCKETS: &[f64] = &[0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5];
 
+/// Rests that servers and limits ask for.
+const THROTTLES: [&str; 3] = ["pace", "portion", "bandwidth"];
 pub(super) const RESOURCES: [&str; 3] = ["cpu", "memory", "network"];
 const OUTCOMES: [&str; 7] =
     ["no-change", "planned", "executed", "refused", "policy-failed", "not-collected", "incomplete"];
@@ -42,6 +44,7 @@ pub(super) struct Work {
     oldest_start: Gauge,
     oldest_step: Gauge,
     stuck: Gauge,
+    eta: Gauge,
     /// Keys and bytes of the moves under way that are in the counters already.
     counted: Mutex<(u64, u64)>,
     moves: CounterVec,
@@ -50,6 +53,10 @@ pub(super) struct Work {
     move_duration: HistogramVec,
     pace_share: Gauge,
     eased: CounterVec,
+    rounds: Counter,
+    round_seconds: Counter,
+    retries: CounterVec,
+    throttled: CounterVec,
     probe_duration: HistogramVec,
 }
 
@@ -126,6 +133,10 @@ impl Work {
                 "ballast_moves_stuck",
                 "1 while the oldest step has lasted longer than migration.stuck_after, else 0.",
             ),
+            eta: cluster.gauge(
+                "ballast_moves_eta_seconds",
+                "Time until this cycle's moves are done; 0 while none run or it is not known.",
+            ),
             counted: Mutex::default(),
             moves: cluster.counters_by("ballast_moves_total", "Slots to be moved that ended.", &["method", "result"]),
             keys: cluster.counter("ballast_move_keys_total", "Keys moved; those of atomic moves when they end."),
@@ -139,6 +150,24 @@ impl Work {
                 "Times that the pace was eased while slots moved, by what asked for it.",
                 "reason",
                 PaceReport::REASONS,
+            ),
+            rounds: cluster.counter(
+                "ballast_migrate_rounds_total",
+                "Pipelines of MIGRATE that moved keys; a source executes each with nobody in between.",
+            ),
+            round_seconds: cluster
+                .counter("ballast_migrate_round_seconds_total", "Time that pipelines of MIGRATE took, all together."),
+            retries: cluster.counters(
+                "ballast_move_retries_total",
+                "Times that a refused command was said again, by what was waited for.",
+                "reason",
+                PaceReport::RETRIES,
+            ),
+            throttled: cluster.counters(
+                "ballast_move_throttled_seconds_total",
+                "Time that migrations rested, by what asked for it; those that run side by side add up.",
+                "reason",
+                THROTTLES,
             ),
             move_duration: cluster.histograms(
                 "ballast_move_duration_seconds",
@@ -239,6 +268,15 @@ impl Work {
         for (reason, count) in &migration.pace.eased {
             self.eased.with_label_values(&[reason]).inc_by(*count as f64);
         }
+        self.rounds.inc_by(migration.pace.rounds.times as f64);
+        self.round_seconds.inc_by(migration.pace.rounds.seconds);
+        for (reason, rests) in &migration.pace.rests {
+            if PaceReport::RETRIES.contains(&reason.as_str()) {
+                self.retries.with_label_values(&[reason]).inc_by(rests.times as f64);
+            } else if THROTTLES.contains(&reason.as_str()) {
+                self.throttled.with_label_values(&[reason]).inc_by(rests.seconds);
+            }
+        }
     }
 
     pub(super) fn running(&self, migrations: &[Progress]) {
@@ -253,6 +291,8 @@ impl Work {
     pub(super) fn moving(&self, overall: Option<&Overall>, stuck: bool) {
         self.pending.set(overall.map_or(0.0, |overall| overall.slots_waiting as f64));
         self.stuck.set(f64::from(u8::from(stuck)));
+        let eta_ms = overall.and_then(|overall| overall.eta_ms);
+        self.eta.set(eta_ms.map_or(0.0, |eta_ms| eta_ms as f64 / 1e3));
         if let Some(overall) = overall {
             self.count(overall.keys_moved, overall.bytes_moved);
         }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::call::{Call, Ending, Next, QUESTION_PATIENCE};
+use super::call::{Call, Cause, Ending, Next, QUESTION_PATIENCE, Rest};
 use super::survey::Route;
 use crate::cluster::question::{AtomicJobs, AtomicProtocol, JobRecord};
 use crate::cluster::{Command, Lane, LinkError, Question, Reply, ReplyError};
@@ -131,7 +131,7 @@ impl Atomic {
         if !self.rest.is_zero() {
             let rest = std::mem::take(&mut self.rest);
             self.elapsed += rest;
-            return Next::Rest(rest);
+            return Next::Rest(Rest { duration: rest, cause: Cause::Job });
         }
         let driver = self.driver().clone();
         Next::Calls(match &self.phase {

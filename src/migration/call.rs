@@ -38,9 +38,47 @@ pub(super) enum Next {
     /// Make these calls, to different nodes at the same time, and tell it the results in order.
     Calls(Vec<Call>),
     /// Rest, then ask again.
-    Rest(Duration),
+    Rest(Rest),
     /// It is over.
     Finished(Ending),
+}
+
+/// A time in which nothing is asked of the servers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Rest {
+    pub(super) duration: Duration,
+    pub(super) cause: Cause,
+}
+
+/// Why a migration rests; each is one of [`PaceReport::RESTS`](crate::model::PaceReport::RESTS).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The source is left to its clients.
+    #[default]
+    Pace,
+    /// The limit on bytes per second.
+    Bandwidth,
+    /// The source is left to its clients after an atomic portion, which kept it busy as a whole.
+    Portion,
+    /// What was refused is said again: replicas lag.
+    Replicas,
+    /// What was refused is said again: the keys of a slot do not leave their source.
+    Stalled,
+    /// The servers work by themselves.
+    Job,
+}
+
+impl Cause {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pace => "pace",
+            Self::Bandwidth => "bandwidth",
+            Self::Portion => "portion",
+            Self::Replicas => "replicas",
+            Self::Stalled => "stalled",
+            Self::Job => "job",
+        }
+    }
 }
 
 /// What became of the slots of one migration. Every slot is in exactly one of the first four.

@@ -32,7 +32,7 @@ mod window;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::call::{Call, Copies, Ending, Next, QUESTION_PATIENCE};
+use super::call::{Call, Cause, Copies, Ending, Next, QUESTION_PATIENCE, Rest};
 use super::pace::{Allowance, Pace, Round};
 use super::survey::{Route, Telling};
 use super::wording;
@@ -92,7 +92,7 @@ pub(super) struct Classic {
     /// What the calls under way in `Transfer` were about, in order.
     sent: Vec<Sent>,
     /// Rest before the next call.
-    rest: Duration,
+    rest: Rest,
     /// For how long a node was kept by `SETSLOT` that was not rested for yet.
     charged: Duration,
     /// After a MIGRATE that did not succeed, one at a time with the whole time-out, until one does.
@@ -141,7 +141,7 @@ impl Classic {
             allowance: Allowance { round: Duration::ZERO, call: Duration::MAX, duty: 1.0 },
             round: Round::new(),
             sent: Vec::new(),
-            rest: Duration::ZERO,
+            rest: Rest::default(),
             charged: Duration::ZERO,
             cautious: false,
             moved: Vec::new(),
@@ -214,7 +214,7 @@ impl Classic {
 
     /// What to do next.
     pub(super) fn next(&mut self) -> Next {
-        if !self.rest.is_zero() {
+        if !self.rest.duration.is_zero() {
             return Next::Rest(std::mem::take(&mut self.rest));
         }
         let (source, target) = (self.job.route.source.clone(), self.job.route.target.clone());
@@ -479,7 +479,7 @@ impl Classic {
 
     /// Leaves the source to its clients that was kept busy for `busy`.
     fn rest_after(&mut self, busy: Duration) {
-        self.rest = self.allowance.rest_after(busy, self.round.way());
+        self.rest = Rest { duration: self.allowance.rest_after(busy, self.round.way()), cause: Cause::Pace };
     }
 
     /// Rests after `SETSLOT`: the node saved its cluster file before it answered. Not between the target's yes and the
@@ -528,8 +528,8 @@ fn replicas_lag(replies: &[Reply], attempt: u32) -> bool {
 }
 
 /// How long replicas get to catch up.
-fn rest_before_retry(attempt: u32) -> Duration {
-    Duration::from_millis(100 << attempt)
+fn rest_before_retry(attempt: u32) -> Rest {
+    Rest { duration: Duration::from_millis(100 << attempt), cause: Cause::Replicas }
 }
 
 fn may_retry(error: &ServerError, attempt: u32) -> bool {

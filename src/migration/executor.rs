@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tracing::{info, warn};
 
-use super::call::{Copies, Ending, QUESTION_PATIENCE};
+use super::call::{Cause, Copies, Ending, QUESTION_PATIENCE, Rest};
 use super::fate;
 use super::functions::{self, FunctionList};
 use super::governor::Governor;
@@ -133,9 +133,15 @@ fn rest_after(
     let source = nodes.get(&migration.source).filter(|_| again);
     let freight = Freight { slots: report.moved.len(), keys: report.keys as f64, bytes: report.bytes as f64 };
     let before = (Duration::from_millis(report.duration_ms), share);
-    let rest = source.map(|source| governor.rest_after_portion(source, form, freight, before)).unwrap_or_default();
-    let rest = rest.max(governor.take(report.bytes));
-    (!rest.is_zero()).then_some(rest)
+    let portion = source.map(|source| governor.rest_after_portion(source, form, freight, before)).unwrap_or_default();
+    let bandwidth = governor.take(report.bytes);
+    let cause = if bandwidth > portion { Cause::Bandwidth } else { Cause::Portion };
+    let duration = portion.max(bandwidth);
+    if duration.is_zero() {
+        return None;
+    }
+    governor.hear_rest(Rest { duration, cause });
+    Some(duration)
 }
 
 /// Rests, unless something else is wanted: nothing is open meanwhile. What is left of the rest then is forgiven.

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Context;
+use super::call::Rest;
 use super::pace::{Allowance, Freight, Portion, Throttle, Vitals};
 use crate::cluster::question::{AtomicProtocol, ServerInfo};
 use crate::cluster::{Command, Lane};
@@ -63,6 +64,16 @@ impl Governor {
 
     pub(super) fn report(&self) -> PaceReport {
         self.with(|throttle| throttle.report().clone())
+    }
+
+    /// Takes note of a round that moved something.
+    pub(super) fn hear_round(&self, took: Duration) {
+        self.with(|throttle| throttle.hear_round(took));
+    }
+
+    /// Takes note of a rest.
+    pub(super) fn hear_rest(&self, rest: Rest) {
+        self.with(|throttle| throttle.hear_rest(rest));
     }
 
     /// Takes bytes that were moved, and says how long to wait before more are.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Context;
 use super::atomic::{self, Atomic};
-use super::call::{Call, Copies, Ending, Next};
+use super::call::{Call, Cause, Copies, Ending, Next, Rest};
 use super::classic::{self, Classic};
 use super::governor::Governor;
 use super::journal::Intent;
@@ -160,18 +160,24 @@ impl Driver<'_> {
                     machine.tell(&mut teller);
                     let asked = Instant::now();
                     let results = teller.meanwhile(join_all(calls.iter().map(|call| say(call, context)))).await;
-                    machine.hear(results, asked.elapsed());
+                    let took = asked.elapsed();
+                    machine.hear(results, took);
                     // Whoever moved something waits; other steps are too short-lived a state to sleep in.
                     let bytes = machine.take_bytes();
+                    if bytes > 0 {
+                        governor.hear_round(took);
+                    }
                     let wait = if bytes > 0 { governor.take(bytes) } else { Duration::ZERO };
                     if !wait.is_zero() {
+                        governor.hear_rest(Rest { duration: wait, cause: Cause::Bandwidth });
                         teller.meanwhile(tokio::time::sleep(wait)).await;
                     }
                 }
                 // A rest is milliseconds; a stop must not cut it short, for the machine learns from how long rounds take.
-                Next::Rest(duration) => {
+                Next::Rest(rest) => {
                     machine.tell(&mut teller);
-                    rests.rest(duration).await;
+                    governor.hear_rest(rest);
+                    rests.rest(rest.duration).await;
                 }
                 Next::Finished(ending) => {
                     teller.over(&ending.moved, ending.keys);

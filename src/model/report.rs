@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -238,11 +239,44 @@ pub struct PaceReport {
     pub tolerated_ms: Option<f64>,
     /// How often the pace was eased, by reason: one of [`PaceReport::REASONS`].
     pub eased: BTreeMap<String, u64>,
+    /// Pipelines of `MIGRATE` that moved something, and how long they took: a source executes each with nobody in between.
+    #[serde(default)]
+    pub rounds: Spent,
+    /// Rests, by what asked for them: one of [`PaceReport::RESTS`].
+    #[serde(default)]
+    pub rests: BTreeMap<String, Spent>,
+}
+
+/// Something that took time, several times.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spent {
+    /// How often.
+    pub times: u64,
+    /// Seconds, all together.
+    pub seconds: f64,
+}
+
+impl Spent {
+    /// Once more.
+    pub fn add(&mut self, took: Duration) {
+        self.times += 1;
+        self.seconds += took.as_secs_f64();
+    }
+
+    fn since(self, earlier: Self) -> Self {
+        Self { times: self.times.saturating_sub(earlier.times), seconds: (self.seconds - earlier.seconds).max(0.0) }
+    }
 }
 
 impl PaceReport {
     /// Late probes of ours, replicas that fell behind, the limit on bytes per second.
     pub const REASONS: [&str; 3] = ["latency", "replica-lag", "bandwidth"];
+    /// What asks for a rest so that servers and limits are kept: the pace after a round or after an atomic portion, and the limit on
+    /// bytes per second; and what was refused and is said again: where replicas lag, or keys stay. `job`: waiting for servers
+    /// that work by themselves.
+    pub const RESTS: [&str; 6] = ["pace", "portion", "bandwidth", "replicas", "stalled", "job"];
+    /// Those of them after which something is said again.
+    pub const RETRIES: [&str; 2] = ["replicas", "stalled"];
 
     /// What came about since `earlier`, of the same series.
     #[must_use]
@@ -253,6 +287,11 @@ impl PaceReport {
             *count -= earlier.eased.get(reason).copied().unwrap_or(0).min(*count);
         }
         self.eased.retain(|_, count| *count > 0);
+        self.rounds = self.rounds.since(earlier.rounds);
+        for (cause, spent) in &mut self.rests {
+            *spent = spent.since(earlier.rests.get(cause).copied().unwrap_or_default());
+        }
+        self.rests.retain(|_, spent| spent.times > 0);
         self
     }
 }

@@ -372,6 +372,9 @@ pub struct Snapshot {
     pub node_columns: BTreeMap<String, NodeColumn>,
     /// What the columns mean.
     pub metrics: Vec<MetricInfo>,
+    /// Errors that primaries replied since the look before, by code such as `MOVED` or `TRYAGAIN`.
+    #[serde(default)]
+    pub errors: BTreeMap<String, u64>,
     /// Every importing or migrating flag on any node.
     pub open_slots: Vec<OpenSlot>,
     /// Every unfinished atomic migration on any node.

@@ -96,6 +96,7 @@ fn assemble(nodes: usize, owners: Vec<u32>, heat: &[f64], bytes: &[f64]) -> Snap
         open_slots: Vec::new(),
         atomic_jobs: Vec::new(),
         in_flight: Vec::new(),
+        errors: BTreeMap::new(),
         problems: Vec::new(),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tracing::{info, warn};
 
+use super::super::Notice;
 use super::super::conduct::{SCALER, WHO};
 use super::super::scaler::{Due, Scaler};
 use super::super::standby;
@@ -91,6 +92,9 @@ pub(super) async fn arrivals(crew: &mut Crew, orders: &Orders, turn: &Turn, snap
     let now_ms = now_ms();
     let known = |at: &Address| snapshot.members().any(|(_, address)| address == at);
     crew.sizing.introduced.retain(|at, since_ms| !known(at) && *since_ms + JOINING_MS > now_ms);
+    let pool = standby::pool(&orders.config.scaling.standby).await;
+    let mut free: Vec<Address> = pool.into_iter().filter(|at| !known(at)).collect();
+    (orders.notify)(Notice::Standby(free.len()));
     // Those that drain for want of work, and have some left, stay instead.
     let stay = orders.leaving.iter().filter(|drain| drain.who == WHO && !drain.emptied).count();
     let missing = growth.saturating_sub(crew.sizing.introduced.len() + stay);
@@ -103,8 +107,6 @@ pub(super) async fn arrivals(crew: &mut Crew, orders: &Orders, turn: &Turn, snap
         return;
     }
     let Some(existing) = snapshot.primaries.first().map(|node| node.address.clone()) else { return };
-    let pool = standby::pool(&orders.config.scaling.standby).await;
-    let mut free: Vec<Address> = pool.into_iter().filter(|at| !known(at)).collect();
     free.retain(|at| !crew.sizing.introduced.contains_key(at));
     let mut joined = 0;
     for at in free {

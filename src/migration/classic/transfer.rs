@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::call::{Call, Copies, QUESTION_PATIENCE};
+use super::super::call::{Cause, Rest};
 use super::super::wording::{self, Refused, Transfer};
 use super::window::{Batch, Key};
 use super::{Classic, MOST_STALLS, call};
@@ -110,7 +111,7 @@ impl Classic {
         if stalled > 0 {
             // Its time was that of time-outs, and tells nothing of what a key costs.
             self.cautious = true;
-            self.rest = self.rest.max(Duration::from_millis(20 << stalled.min(5)));
+            self.rest = Rest { duration: Duration::from_millis(20 << stalled.min(5)), cause: Cause::Stalled };
         } else if !moved_guess.is_zero() {
             self.cautious = false;
             let busy = self.round.learn(moved_guess, took);

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::super::call::Rest;
 use super::tokens::Tokens;
 use super::{Allowance, Freight, MOST_ATOMIC_REST, Pace, Portion, hand_over, rest};
 use crate::cluster::question::AtomicProtocol;
@@ -181,6 +182,17 @@ impl Throttle {
     /// What it decided so far.
     pub(in crate::migration) fn report(&self) -> &PaceReport {
         &self.report
+    }
+
+    pub(in crate::migration) fn hear_round(&mut self, took: Duration) {
+        self.report.rounds.add(took);
+    }
+
+    pub(in crate::migration) fn hear_rest(&mut self, rest: Rest) {
+        if let Some(spent) = self.report.rests.get_mut(rest.cause.as_str()) {
+            return spent.add(rest.duration);
+        }
+        self.report.rests.entry(rest.cause.as_str().to_owned()).or_default().add(rest.duration);
     }
 
     fn set_share(&mut self, share: f64) {
