@@ -162,7 +162,7 @@ def graph(figure, box, panel, found: list, record: dict) -> None:
         axes.stackplot(range(end), layers, colors=SERIES, alpha=0.7, linewidth=0)
     else:
         for place, (_, times, values) in enumerate(found):
-            axes.plot(times, values, color=SERIES[place % len(SERIES)], linewidth=0.9)
+            axes.plot(times, values, color=SERIES[place % len(SERIES)], linewidth=0.9, marker="." if len(times) < 8 else None, markersize=3)
         bottom_now, top = axes.get_ylim()
         if panel.bottom is not None:
             axes.set_ylim(min(panel.bottom, bottom_now) if bottom_now < 0 else panel.bottom, max(top, panel.bottom + 1e-9))
