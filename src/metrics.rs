@@ -62,7 +62,7 @@ impl Metrics {
             work: Work::new(&of_cluster),
             shadows: Shadows::new(&of_cluster),
             loads: Loads::new(&of_process, &of_cluster),
-            http: Http::new(&of_process),
+            http: Http::new(&of_process, &of_cluster),
             process,
             cluster,
         }

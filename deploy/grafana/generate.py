@@ -261,8 +261,10 @@ ROWS: list[tuple[str, list[Panel]]] = [
                 "A server answers nobody else meanwhile. Classic migrations only; migration.max_block bounds one key's.",
                 "s",
                 (
-                    Query(quantile(0.5, "", bucket("ballast_migrate_round_duration_seconds")), "p50"),
-                    Query(quantile(0.99, "", bucket("ballast_migrate_round_duration_seconds")), "p99"),
+                    Query(
+                        f"{rate('', 'ballast_migrate_round_seconds_total')} / {rate('', 'ballast_migrate_rounds_total')}",
+                        "mean",
+                    ),
                 ),
             ),
             Panel(

@@ -1,4 +1,4 @@
-//! Our own HTTP faces, as metrics.
+//! HTTP, of our own faces and to webhooks, as metrics.
 
 use prometheus::{CounterVec, Gauge, HistogramVec};
 
@@ -16,7 +16,7 @@ pub(super) struct Http {
 }
 
 impl Http {
-    pub(super) fn new(process: &Families<'_>) -> Self {
+    pub(super) fn new(process: &Families<'_>, cluster: &Families<'_>) -> Self {
         Self {
             requests: process.counters_by(
                 "ballast_http_requests_total",
@@ -30,7 +30,7 @@ impl Http {
                 BUCKETS,
             ),
             streams: process.gauge("ballast_http_streams", "Those who listen to /api/v1/stream."),
-            webhooks: process.counters_by(
+            webhooks: cluster.counters_by(
                 "ballast_webhook_calls_total",
                 "Calls of webhooks: delivered, failed (they are repeated), and events dropped for good.",
                 &["hook", "result"],

@@ -30,7 +30,7 @@ fn series_of_the_cluster_carry_its_name_and_those_of_the_process_do_not() {
     see(&metrics, &snapshot(3));
     metrics.http_request("/metrics", "GET", 200, 0.001);
     for line in metrics.encode().lines().filter(|line| !line.starts_with('#')) {
-        let of_process = ["process_", "ballast_build_", "ballast_config_", "ballast_http_", "ballast_webhook_"];
+        let of_process = ["process_", "ballast_build_", "ballast_config_", "ballast_http_"];
         let expected = !of_process.iter().any(|prefix| line.starts_with(prefix));
         assert_eq!(line.contains(r#"cluster="prod""#), expected, "{line}");
     }
