@@ -44,7 +44,8 @@ def foreign(table: dict, within: str, known: dict) -> Iterator[str]:
 def schema() -> dict:
     """The same as a JSON schema: what it says of a configuration are its names, and no types."""
     known = sections()
-    tables = {name: {"type": "object", "additionalProperties": False, "properties": {key: {} for key in part["keys"]}} for name, part in known.items()}
+    closed = {"type": "object", "additionalProperties": False}
+    tables = {name: closed | {"properties": {key: {} for key in part["keys"]}} for name, part in known.items()}
     for name in sorted(known, key=lambda name: name.count("."), reverse=True):
         if not name:
             continue
