@@ -7,6 +7,8 @@
 #   make fuzz FUZZ=20000          mutated policies and answers
 #   make check-deploy             what lies in deploy/, against the schemas of those who take it
 #   make check-dashboard          every query of the dashboard and the rules, asked of a daemon at work
+#   make package                  target/package: a Debian package, a bill of materials, checksums
+#   make check-package            the same of a debug build, held to lintian, dpkg, systemd and CycloneDX's schema
 #   make test-faults FAULTS=20    the stories of faults, so many times as long; SEED=2 for other instants
 #   make soak SOAK=2h             all kinds of events at random instants, and every promise at once; SEED=2 for others
 
@@ -20,7 +22,9 @@ SOAK ?= 5m
 # $(call need,PROGRAM,WHAT TO DO): one line and exit 1 when PROGRAM is missing.
 need = command -v $(1) >/dev/null 2>&1 || { echo "make: $(1) is missing: $(2)" >&2; exit 1; }
 
-.PHONY: demo test fuzz test-faults soak test-languages build check check-deploy check-dashboard bench bench-clients bench-migrate bench-latency bench-plan \
+BALLAST ?=
+
+.PHONY: demo test fuzz test-faults soak test-languages build check check-deploy check-dashboard check-package package bench bench-clients bench-migrate bench-latency bench-plan \
   bench-languages servers policies policies-check needs-build needs-servers needs-languages
 
 demo: needs-build needs-servers
@@ -62,7 +66,24 @@ check: needs-build
 # Needs no Rust: Kubernetes, KEDA and CloudFormation schemas, shellcheck, and the tests of deploy/aws.
 check-deploy: needs-servers
 	@$(call need,npm,apt-get install npm)
-	@scripts/check-deploy
+	@BALLAST="$(BALLAST)" scripts/check-deploy
+
+# What is given away. The Debian package carries the bill of materials.
+package: needs-build
+	@$(call need,python3,apt-get install python3)
+	@$(call need,dpkg-deb,apt-get install dpkg)
+	$(CARGO) build --release --locked --bin ballast
+	@mkdir -p target/package
+	@rm -f target/package/ballast* target/package/SHA256SUMS
+	@deploy/sbom target/release/ballast > target/package/ballast.cdx.json
+	@deploy/debian/build target/release/ballast target/package
+	@cp target/release/ballast target/package/ballast
+	@cd target/package && sha256sum ballast ballast.cdx.json ballast_*.deb > SHA256SUMS && cat SHA256SUMS
+
+check-package: needs-build needs-servers
+	@$(call need,dpkg-deb,apt-get install dpkg)
+	$(CARGO) build --locked --bin ballast
+	@scripts/check-package target/debug/ballast
 
 # Three minutes: a demo, a Prometheus that scrapes it, and redis_exporter.
 check-dashboard: build needs-servers
