@@ -6,6 +6,7 @@ mod access;
 mod answer;
 mod api;
 mod approval;
+mod asked;
 mod heat;
 mod maps;
 mod measure;

@@ -11,6 +11,11 @@ pub fn client() -> ClientBuilder {
     reqwest::Client::builder().no_proxy().redirect(Policy::none())
 }
 
+/// The same for a daemon of ours at `url`: without TLS it needs no certificates of the system, of which a small machine has none.
+pub fn client_of(url: &str) -> ClientBuilder {
+    if url.starts_with("https:") { client() } else { client().tls_certs_only([]) }
+}
+
 /// Has TLS use the one provider of cryptography that is linked in.
 pub fn trust_ring() {
     // Whoever installs a provider first wins; ours is the only one, so losing is no loss.

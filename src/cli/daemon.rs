@@ -98,7 +98,7 @@ fn first_word(path: &Path) -> anyhow::Result<String> {
 
 impl Way {
     fn to(url: &str) -> anyhow::Result<Self> {
-        let client = crate::web::client().timeout(PATIENCE);
+        let client = crate::web::client_of(url).timeout(PATIENCE);
         Ok(match url.strip_prefix(UNIX) {
             // Whoever listens on a file has no use for the name of a host.
             Some(path) => Self {

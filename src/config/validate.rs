@@ -191,13 +191,9 @@ fn cluster(section: file::Cluster, base: &Base<'_>, notes: &mut Notes) -> Cluste
         }
     }
     if let Some(name) = section.password_credential {
-        match base.variable("CREDENTIALS_DIRECTORY") {
-            Some(directory) => access.password = Password::File(Path::new(directory).join(name)),
-            None => notes.wrong(
-                "cluster.password_credential",
-                "there is no CREDENTIALS_DIRECTORY: systemd sets it for a unit with LoadCredential=",
-            ),
-        }
+        // Whoever looks from outside of the unit sees the same settings; who needs the password is told which file cannot be read.
+        let directory = base.variable("CREDENTIALS_DIRECTORY").unwrap_or(CREDENTIALS);
+        access.password = Password::File(Path::new(directory).join(name));
     }
     if let Some(tls) = section.tls {
         notes.require(
@@ -370,6 +366,9 @@ fn migration(section: &file::Migration, notes: &mut Notes) -> migration::Setting
         stuck_after_s: section.stuck_after.as_secs(),
     }
 }
+
+/// Where systemd puts the credentials of our unit (systemd.exec(5)).
+const CREDENTIALS: &str = "/run/credentials/ballast.service";
 
 /// Where the socket is unless told otherwise, beneath the state directory.
 const SOCKET: &str = "ballast.sock";

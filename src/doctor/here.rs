@@ -120,7 +120,7 @@ async fn occupant(at: SocketAddr) -> Port {
         to.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
     }
     let answer = async {
-        let client = crate::web::client().timeout(PATIENCE).build().ok()?;
+        let client = crate::web::client_of("http:").timeout(PATIENCE).build().ok()?;
         let status: Value = client.get(format!("http://{to}/api/v1/status")).send().await.ok()?.json().await.ok()?;
         let text = |name: &str| status.get(name).and_then(Value::as_str).map(str::to_owned);
         Some(Port::Ours { at, cluster: text("cluster")?, mode: text("mode")?, version: text("version")? })

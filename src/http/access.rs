@@ -60,7 +60,10 @@ pub(super) async fn commands(
         Ok(Role::Viewer) => {
             let socket = faces.http.socket.as_ref();
             let socket = socket.map_or_else(String::new, |path| format!(" on the Unix socket {} or", path.display()));
-            failure(StatusCode::FORBIDDEN, format!("commands are taken{socket} with a token of http.operators_file"))
+            let why = format!("commands are taken{socket} with a token of http.operators_file");
+            // Whoever showed nothing may have something to show (RFC 9110, 15.5.2).
+            let shown = request.headers().contains_key(header::AUTHORIZATION);
+            if shown { failure(StatusCode::FORBIDDEN, why) } else { unknown(&why) }
         }
         Err(refusal) => refusal,
     }

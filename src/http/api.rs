@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Faces;
 use super::answer::{Items, document, failure};
+use super::asked::{Body, Path, Query};
 use crate::clock::now_ms;
 use crate::control::{Command, CycleSummary};
 use crate::explain::{Question, Unexplained, explain};
@@ -94,7 +93,10 @@ pub(super) struct Asked {
 
 /// Why a cycle did what it did, why a slot moved or did not, or, asked about neither, why nothing moves.
 pub(super) async fn explanation(State(faces): State<Arc<Faces>>, Query(asked): Query<Asked>) -> Response {
-    let limit = asked.limit.unwrap_or(PAGE).min(PAGE_MAX);
+    let limit = match asked.limit {
+        Some(0) => return failure(StatusCode::BAD_REQUEST, "limit is 1 or more"),
+        limit => limit.unwrap_or(PAGE).min(PAGE_MAX),
+    };
     let question = match (asked.cycle, asked.slot.map(SlotId::new)) {
         (Some(_), Some(_)) => return failure(StatusCode::BAD_REQUEST, "ask about a cycle or about a slot"),
         (None, Some(None)) => return failure(StatusCode::BAD_REQUEST, "slots are 0 to 16383"),
@@ -133,50 +135,59 @@ pub(super) async fn snapshot(State(faces): State<Arc<Faces>>, Query(of): Query<O
     }
 }
 
+/// Who asks for something, and why.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wish {
-    /// Why, for the history.
+pub(super) struct Why {
+    /// For the history.
     #[serde(default)]
     reason: String,
-    /// Who asks.
-    who: Option<String>,
-    /// Seconds after which a pause ends by itself.
+    #[serde(default = "operator")]
+    who: String,
+}
+
+impl Why {
+    /// One is like this.
+    const LIKE: &str = r#"{"reason": "release", "who": "ann"}"#;
+
+    /// Who, and why.
+    pub(super) fn of(body: &Body) -> Result<(String, String), Response> {
+        body.wish::<Self>(Self::LIKE).map(|why| (why.who, why.reason))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pause {
+    #[serde(default)]
+    reason: String,
+    #[serde(default = "operator")]
+    who: String,
+    /// Seconds after which it ends by itself.
     for_s: Option<u64>,
 }
 
-fn wish(body: &Bytes) -> Result<Wish, String> {
-    wished(body, r#"{"reason": "release", "who": "ann", "for_s": 3600}"#)
-}
-
-/// What a body wishes, which may be one `like` that; an empty one wishes nothing special.
-pub(super) fn wished<T: Default + DeserializeOwned>(body: &Bytes, like: &str) -> Result<T, String> {
-    if body.is_empty() {
-        return Ok(T::default());
-    }
-    serde_json::from_slice(body).map_err(|error| format!("a body like {like} is expected: {error}"))
-}
-
-pub(super) async fn pause(State(faces): State<Arc<Faces>>, body: Bytes) -> Response {
-    let Wish { reason, who, for_s } = match wish(&body) {
-        Ok(wish) => wish,
-        Err(refusal) => return failure(StatusCode::BAD_REQUEST, refusal),
-    };
-    let until_ms = for_s.map(|seconds| now_ms().saturating_add(seconds.saturating_mul(1000)));
-    ask(&faces, Command::Pause { who: who.unwrap_or_else(operator), why: reason, until_ms }).await
-}
-
-pub(super) async fn resume(State(faces): State<Arc<Faces>>, body: Bytes) -> Response {
-    match wish(&body) {
-        Ok(wish) => ask(&faces, Command::Resume { who: wish.who.unwrap_or_else(operator), why: wish.reason }).await,
-        Err(refusal) => failure(StatusCode::BAD_REQUEST, refusal),
+pub(super) async fn pause(State(faces): State<Arc<Faces>>, body: Body) -> Response {
+    match body.wish(r#"{"reason": "release", "who": "ann", "for_s": 3600}"#) {
+        Ok(Pause { reason: why, who, for_s }) => {
+            let until_ms = for_s.map(|seconds| now_ms().saturating_add(seconds.saturating_mul(1000)));
+            ask(&faces, Command::Pause { who, why, until_ms }).await
+        }
+        Err(refusal) => refusal,
     }
 }
 
-pub(super) async fn cancel(State(faces): State<Arc<Faces>>, body: Bytes) -> Response {
-    match wish(&body) {
-        Ok(wish) => ask(&faces, Command::Cancel { who: wish.who.unwrap_or_else(operator), why: wish.reason }).await,
-        Err(refusal) => failure(StatusCode::BAD_REQUEST, refusal),
+pub(super) async fn resume(State(faces): State<Arc<Faces>>, body: Body) -> Response {
+    match Why::of(&body) {
+        Ok((who, why)) => ask(&faces, Command::Resume { who, why }).await,
+        Err(refusal) => refusal,
+    }
+}
+
+pub(super) async fn cancel(State(faces): State<Arc<Faces>>, body: Body) -> Response {
+    match Why::of(&body) {
+        Ok((who, why)) => ask(&faces, Command::Cancel { who, why }).await,
+        Err(refusal) => refusal,
     }
 }
 
@@ -185,24 +196,18 @@ pub(super) async fn cancel(State(faces): State<Arc<Faces>>, body: Bytes) -> Resp
 struct Choice {
     /// As the configuration calls it; the configured policy when absent.
     shadow: Option<String>,
-    /// Why, for the history.
     #[serde(default)]
     reason: String,
-    /// Who asks.
-    who: Option<String>,
+    #[serde(default = "operator")]
+    who: String,
 }
 
 /// Lets a shadow decide, or the configured policy again.
-pub(super) async fn promote(State(faces): State<Arc<Faces>>, body: Bytes) -> Response {
-    let choice: Choice = match serde_json::from_slice(&body) {
-        Ok(choice) => choice,
-        Err(error) => {
-            let expected = r#"a body like {"shadow": "next", "reason": "better for a week", "who": "ann"} is expected"#;
-            return failure(StatusCode::BAD_REQUEST, format!("{expected}: {error}"));
-        }
-    };
-    let who = choice.who.unwrap_or_else(operator);
-    ask(&faces, Command::Promote { shadow: choice.shadow, who, why: choice.reason }).await
+pub(super) async fn promote(State(faces): State<Arc<Faces>>, body: Body) -> Response {
+    match body.wish(r#"{"shadow": "next", "reason": "better for a week", "who": "ann"}"#) {
+        Ok(Choice { shadow, reason: why, who }) => ask(&faces, Command::Promote { shadow, who, why }).await,
+        Err(refusal) => refusal,
+    }
 }
 
 pub(super) async fn reload(State(faces): State<Arc<Faces>>) -> Response {

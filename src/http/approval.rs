@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -11,6 +10,7 @@ use serde::Deserialize;
 use super::Faces;
 use super::answer::{document, failure};
 use super::api::{ask, operator};
+use super::asked::Body;
 use crate::control::Command;
 
 /// The plan that waits, with its moves.
@@ -26,31 +26,25 @@ pub(super) async fn waiting(State(faces): State<Arc<Faces>>) -> Response {
 struct Judgement {
     /// What the plan is called.
     plan: String,
-    /// Why, for the history.
     #[serde(default)]
     reason: String,
-    /// Who asks.
-    who: Option<String>,
+    #[serde(default = "operator")]
+    who: String,
 }
 
 /// Lets the plan that waits be carried out.
-pub(super) async fn approve(State(faces): State<Arc<Faces>>, body: Bytes) -> Response {
+pub(super) async fn approve(State(faces): State<Arc<Faces>>, body: Body) -> Response {
     judge(&faces, &body, true).await
 }
 
 /// Drops the plan that waits.
-pub(super) async fn reject(State(faces): State<Arc<Faces>>, body: Bytes) -> Response {
+pub(super) async fn reject(State(faces): State<Arc<Faces>>, body: Body) -> Response {
     judge(&faces, &body, false).await
 }
 
-async fn judge(faces: &Faces, body: &Bytes, approve: bool) -> Response {
-    match serde_json::from_slice::<Judgement>(body) {
-        Ok(Judgement { plan, reason: why, who }) => {
-            ask(faces, Command::Judge { plan, approve, who: who.unwrap_or_else(operator), why }).await
-        }
-        Err(error) => {
-            let like = r#"a body like {"plan": "3fa9c1d2e4b5", "reason": "CHG-7", "who": "ann"} is expected"#;
-            failure(StatusCode::BAD_REQUEST, format!("{like}: {error}"))
-        }
+async fn judge(faces: &Faces, body: &Body, approve: bool) -> Response {
+    match body.wish(r#"{"plan": "3fa9c1d2e4b5", "reason": "CHG-7", "who": "ann"}"#) {
+        Ok(Judgement { plan, reason: why, who }) => ask(faces, Command::Judge { plan, approve, who, why }).await,
+        Err(refusal) => refusal,
     }
 }

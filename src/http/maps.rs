@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::Faces;
 use super::answer::{document, failure};
+use super::asked::Query;
 use super::heat::{Heat, Resource};
 use crate::model::{Address, NO_OWNER, NodeId, SLOT_COUNT, Snapshot, resource};
 

@@ -1,10 +1,10 @@
 //! The page for people: files that are part of the program.
 
-use axum::extract::Path;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::answer::failure;
+use super::asked::Path;
 
 /// A file of the page: its name, what it is, and what is in it.
 type Asset = (&'static str, &'static str, &'static str);
