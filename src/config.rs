@@ -164,10 +164,19 @@ pub struct Loaded {
 pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     let text =
         std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
-    // A variable that is not Unicode cannot be one of ours.
-    let variables =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    read(&text, Some(path), variables)
+    read(&text, Some(path), variables())
+}
+
+/// The variables of this process that are Unicode: another one cannot be one of ours.
+pub(crate) fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// Where a daemon keeps its state that is told nothing else: systemd's state directory, else the user's.
+#[must_use]
+pub fn default_state_dir() -> PathBuf {
+    let variables: BTreeMap<_, _> = variables().collect();
+    validate::default_state_dir(&validate::Base { directory: Path::new(""), variables: &variables })
 }
 
 /// Reads a configuration from `text`. Relative paths in it are relative to the directory of `path`.

@@ -38,10 +38,15 @@ pub async fn examine(path: &Path, scope: Scope) -> Vec<Line> {
         Err(error) => return local::unusable(path, &error),
     };
     let mut lines = local::config(path, &loaded);
-    let config = loaded.config;
-    lines.extend(this_machine(&config).await);
+    lines.extend(examine_for(&loaded.config, scope).await);
+    lines
+}
+
+/// The same for a configuration that was not read from a file.
+pub async fn examine_for(config: &Config, scope: Scope) -> Vec<Line> {
+    let mut lines = this_machine(config).await;
     if scope == Scope::Everything {
-        lines.extend(the_cluster(&config).await);
+        lines.extend(the_cluster(config).await);
     }
     lines
 }

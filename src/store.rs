@@ -196,6 +196,14 @@ fn integer(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
+impl Store {
+    /// Whether a daemon has kept its state in `directory`.
+    #[must_use]
+    pub fn is_in(directory: &Path) -> bool {
+        directory.join(DATABASE).exists()
+    }
+}
+
 /// Who holds the state in `directory`: the id of that process, or `unknown`; `None` while nobody does. Nothing is made or
 /// written there. The lock is tried for an instant, in which another process that opens the state would be refused.
 ///

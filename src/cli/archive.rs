@@ -1,10 +1,11 @@
 //! The history that a daemon keeps in its state directory, read beside it or after it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::outcome::refused;
 use super::screen::Screen;
 use super::target::load;
+use crate::config;
 use crate::store::Store;
 
 /// Whose history.
@@ -27,16 +28,25 @@ impl Archive {
         let directory = match (&self.state, &self.config) {
             (Some(directory), _) => directory.clone(),
             (None, Some(path)) => load(path, screen)?.state_dir,
-            (None, None) => {
-                return Err(refused(
-                    "no daemon is named",
-                    "give its --config daemon.toml, or --state and its state directory",
-                ));
-            }
+            (None, None) => found(screen)?,
         };
         Ok(Store::look(&directory)?)
     }
 }
+
+/// Where a daemon of this machine keeps its state that was told nothing special: the packaged one, or one of this user's.
+fn found(screen: &Screen) -> anyhow::Result<PathBuf> {
+    let packaged = Path::new(PACKAGED);
+    let state_dir = if packaged.exists() { load(packaged, screen)?.state_dir } else { config::default_state_dir() };
+    if Store::is_in(&state_dir) {
+        return Ok(state_dir);
+    }
+    let what = format!("no daemon is named, and none has its state in {}", state_dir.display());
+    Err(refused(what, "give its --config daemon.toml, or --state and its state directory"))
+}
+
+/// The configuration of a daemon that was installed as a package.
+const PACKAGED: &str = "/etc/ballast/daemon.toml";
 
 /// A cycle that is not in the history.
 pub(super) fn unknown(cycle: u64) -> anyhow::Error {

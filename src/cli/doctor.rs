@@ -7,11 +7,15 @@ use serde::Serialize;
 use super::config::ConfigFile;
 use super::outcome::{Exit, Outcome};
 use super::screen::{Screen, Tone};
+use super::target::Target;
+use crate::cluster::live::Url;
 use crate::doctor::{self, Fix, Line, Scope, Verdict};
 
 /// What to examine.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// Any node of a cluster, for which there is no configuration yet: what a daemon with the defaults would need
+    url: Option<Url>,
     #[command(flatten)]
     file: ConfigFile,
     /// Examines configuration, policies, state directory and port, and connects to no node
@@ -28,7 +32,13 @@ struct Diagnosis {
 
 pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
     let scope = if args.config_only { Scope::Here } else { Scope::Everything };
-    let lines = doctor::examine(&args.file.path, scope).await;
+    let lines = match &args.url {
+        Some(url) => {
+            let target = Target { url: Some(url.clone()), config: None };
+            doctor::examine_for(&target.settle(screen)?, scope).await
+        }
+        None => doctor::examine(&args.file.path, scope).await,
+    };
     let count = |verdict| lines.iter().filter(|line| line.verdict == verdict).count();
     let diagnosis = Diagnosis { failed: count(Verdict::Fail), warnings: count(Verdict::Warn), lines };
     screen.show("Doctor", &diagnosis, || text(&diagnosis, &|tone, word| screen.painted(tone, word)))?;

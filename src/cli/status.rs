@@ -1,5 +1,7 @@
 //! `ballast status`: what a running daemon is doing, on one screen.
 
+use std::collections::BTreeMap;
+
 use super::advance::{line as moves, seconds};
 use super::daemon::Daemon;
 use super::outcome::{Exit, Outcome};
@@ -7,7 +9,7 @@ use super::screen::{Screen, since, table};
 use crate::clock::now_ms;
 use crate::control::{NodeRow, Status};
 use crate::migration::Progress;
-use crate::model::units;
+use crate::model::{Address, Problem, units};
 
 /// Which daemon.
 #[derive(Debug, clap::Args)]
@@ -77,9 +79,7 @@ fn text(status: &Status) -> String {
             line(format!("not taken, {} ago: {}", ago(reload.at_ms), reload.detail));
         }
     }
-    for problem in status.snapshot.iter().flat_map(|seen| &seen.problems) {
-        line(format!("! {problem}"));
-    }
+    status.snapshot.iter().flat_map(|seen| told_once(&seen.problems)).for_each(|problem| line(format!("! {problem}")));
     let balance = status.balance.iter();
     let balance: Vec<String> = balance
         .map(|(name, balance)| format!("{name} {:.2} (floor {:.2})", balance.imbalance, balance.floor))
@@ -119,4 +119,21 @@ fn row(node: &NodeRow) -> Vec<String> {
         shown(node.ops, |ops| format!("{ops:.0}")),
         shown(node.memory_used, |bytes| units::size::format(bytes as u64)),
     ]
+}
+/// Problems in words; what most nodes share, once.
+fn told_once(problems: &[Problem]) -> Vec<String> {
+    let mut uncounted: BTreeMap<&str, Vec<&Address>> = BTreeMap::new();
+    let mut told = Vec::new();
+    for problem in problems {
+        match problem {
+            Problem::SlotStatsOff { node, detail } => uncounted.entry(detail).or_default().push(node),
+            _ => told.push(problem.to_string()),
+        }
+    }
+    told.extend(uncounted.into_iter().map(|(detail, nodes)| match nodes.as_slice() {
+        [node] => Problem::SlotStatsOff { node: (*node).clone(), detail: detail.to_owned() }.to_string(),
+        [first, others @ ..] => format!("{first} and {} others do not count load per slot: {detail}", others.len()),
+        [] => String::new(),
+    }));
+    told
 }

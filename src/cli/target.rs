@@ -33,7 +33,7 @@ impl Target {
         Ok(Connection { config, cluster: Arc::new(live) })
     }
 
-    fn settle(&self, screen: &Screen) -> anyhow::Result<Config> {
+    pub(super) fn settle(&self, screen: &Screen) -> anyhow::Result<Config> {
         let Some(url) = &self.url else {
             let Some(path) = &self.config else {
                 return Err(refused(
@@ -78,7 +78,5 @@ pub(super) fn load_whole(path: &Path, screen: &Screen) -> anyhow::Result<Loaded>
 fn defaults(url: &Url) -> anyhow::Result<Config> {
     let seed = toml::Value::String(format!("redis://{}", url.address));
     let text = format!("[cluster]\nseeds = [{seed}]\n");
-    let variables =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Ok(config::read(&text, None, variables)?.config)
+    Ok(config::read(&text, None, config::variables())?.config)
 }

@@ -491,7 +491,7 @@ fn nodes(rules: &[NodeRule], notes: &mut Notes) {
 }
 
 /// systemd's state directory, else the user's.
-fn default_state_dir(base: &Base<'_>) -> PathBuf {
+pub(super) fn default_state_dir(base: &Base<'_>) -> PathBuf {
     // systemd joins several by colons; the first is ours.
     if let Some(directories) = base.variable("STATE_DIRECTORY") {
         return directories.split(':').next().unwrap_or(directories).into();
