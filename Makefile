@@ -9,6 +9,7 @@
 #   make check-dashboard          every query of the dashboard and the rules, asked of a daemon at work
 #   make package                  target/package: a Debian package, a bill of materials, checksums
 #   make check-package            the same of a debug build, held to lintian, dpkg, systemd and CycloneDX's schema
+#   make check-api                the HTTP API, against its description and those who mean no good
 #   make test-faults FAULTS=20    the stories of faults, so many times as long; SEED=2 for other instants
 #   make soak SOAK=2h             all kinds of events at random instants, and every promise at once; SEED=2 for others
 
@@ -24,7 +25,7 @@ need = command -v $(1) >/dev/null 2>&1 || { echo "make: $(1) is missing: $(2)" >
 
 BALLAST ?=
 
-.PHONY: demo test fuzz test-faults soak test-languages build check check-deploy check-dashboard check-package package bench bench-clients bench-migrate bench-latency bench-plan \
+.PHONY: demo test fuzz test-faults soak test-languages build check check-api check-deploy check-dashboard check-package package bench bench-clients bench-migrate bench-latency bench-plan \
   bench-languages servers policies policies-check needs-build needs-servers needs-languages
 
 demo: needs-build needs-servers
@@ -88,6 +89,10 @@ check-package: needs-build needs-servers
 # Three minutes: a demo, a Prometheus that scrapes it, and redis_exporter.
 check-dashboard: build needs-servers
 	@scripts/check-dashboard
+
+# BALLAST=path names another daemon than target/debug/ballast.
+check-api: needs-servers
+	@scripts/check-api
 
 # What a release is claimed to do, measured: both sides in one run.
 bench: needs-build needs-servers
