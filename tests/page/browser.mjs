@@ -9,9 +9,10 @@ import { spawnSync } from "node:child_process";
 import path from "node:path";
 import { pipeline } from "node:stream/promises";
 import { createBrotliDecompress } from "node:zlib";
-import { chromium } from "playwright-core";
 
+// Unlike import, this also looks in $NODE_PATH, where `scripts/toolchains npm:tests/page` has put the packages.
 const require = createRequire(import.meta.url);
+const { chromium } = require("playwright-core");
 
 /** Opens a browser. As root, Chromium has no sandbox to use; it is shown pages of this machine only. */
 export async function open() {

@@ -156,10 +156,10 @@ export function nowView() {
         moving ? [isKnown(bytesLeft) ? `${bytes(bytesLeft)} left` : null, isKnown(moving.bytes_per_s) ? `${bytes(moving.bytes_per_s)}/s` : isKnown(moving.keys_per_s) ? `${short(moving.keys_per_s)} keys/s` : null].filter(Boolean).join(" · ") || plural(running.length, "migration") : lastMove()),
       [moving, running.length, seen.cycles[0]?.cycle, lastMove()]],
       ["eta", () => tile("Done in", moving && isKnown(moving.eta_ms) ? duration(moving.eta_ms) : UNKNOWN, "", moving ? (isKnown(moving.eta_ms) ? `about ${clock(Date.now() + moving.eta_ms).slice(0, 5)}` : "not known yet") : "nothing moves"), [moving?.eta_ms, Boolean(moving)]],
-      ["shards", () => tile("Shards", count(shards), isKnown(desired) ? `of ${count(desired)} desired` : "", scaling ? (scaling.waits ?? scaling.reason) : "no advice was given", scaling?.reason), [shards, desired, scaling]],
+      ["shards", () => tile("Shards", count(shards), isKnown(desired) && desired !== shards ? `→ ${count(desired)}` : "", [isKnown(desired) ? `${count(desired)} desired` : null, scaling ? (scaling.waits ?? scaling.reason) : "no advice was given"].filter(Boolean).join(" · "), scaling?.reason), [shards, desired, scaling]],
       ["probe", () => tile("Probe", probes.length ? micros(probes.at(-1)) : UNKNOWN, probes.length > 1 ? "slowest" : "", probes.length > 1 ? `median ${micros(probes[Math.floor(probes.length / 2)])}` : "our own round trip to a node"), [probes.at(-1), probes[Math.floor(probes.length / 2)]]],
       ["seen", () => tile("Seen", snapshot ? time(snapshot.taken_at_ms) : "not yet", "", snapshot ? `${plural(snapshot.primaries, "primary", "primaries")}, ${plural(snapshot.replicas, "replica")}` : "the first snapshot is being taken"), [snapshot?.taken_at_ms, snapshot?.primaries, snapshot?.replicas]],
-      ["totals", () => tile("Since start", count(totals.slots_moved), "slots moved", `${short(totals.keys_moved)} keys, ${bytes(totals.bytes_moved)} · up ${duration(Math.floor((Date.now() - status.started_at_ms) / 60000) * 60000 || Date.now() - status.started_at_ms)}`), [totals, Math.floor((Date.now() - status.started_at_ms) / 60000)]],
+      ["totals", () => tile("Moved since start", count(totals.slots_moved), "slots", `${short(totals.keys_moved)} keys, ${bytes(totals.bytes_moved)} · up ${duration(Math.floor((Date.now() - status.started_at_ms) / 60000) * 60000 || Date.now() - status.started_at_ms)}`), [totals, Math.floor((Date.now() - status.started_at_ms) / 60000)]],
     ]);
   }
 
@@ -323,7 +323,7 @@ function attentions(status) {
   if (status.mode === "halted") add("bad", "Halted: nothing moves until a person lets it go on", "Why is said above; the same, and what it hung on, by the first command.", { commands: ["ballast explain", "ballast resume --reason …"] });
   if (waiting && !waiting.approved_by) {
     const size = waiting.bytes ? `, ${bytes(waiting.bytes)}` : "";
-    add("plan", `Plan ${waiting.plan} waits for approval: ${plural(waiting.slots, "slot")}${size}`, `${waiting.summary} Until ${clock(waiting.until_ms)}.`, { since: waiting.since_ms, commands: [`ballast approve ${waiting.plan} --reason …`, `ballast approve ${waiting.plan} --reject`] });
+    add("plan", `Plan ${waiting.plan} waits for approval: ${plural(waiting.slots, "slot")}${size}`, `${waiting.summary} · it can be approved until ${clock(waiting.until_ms)}`, { since: waiting.since_ms, commands: [`ballast approve ${waiting.plan} --reason …`, `ballast approve ${waiting.plan} --reject`] });
   } else if (waiting) add("good", `Plan ${waiting.plan} was approved by ${waiting.approved_by}`, "The next cycle carries it out, if the guard approves as well.");
   if (status.stuck) add("bad", "A step lasts unusually long", "Is the node that it waits for reachable? If nothing is wrong with the cluster, end this cycle's moves.", { commands: ["ballast cancel --reason …"] });
   const { policy } = status;
