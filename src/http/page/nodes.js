@@ -2,7 +2,7 @@
 // fifteen do.
 
 import { owner } from "./colour.js";
-import { bytes, count, duration, fill, h, isKnown, micros, percent, plural, say, short, UNKNOWN } from "./text.js";
+import { bytes, count, h, isKnown, keep, micros, percent, plural, say, short, UNKNOWN } from "./text.js";
 
 /** How a column is called, what it sorts by, and whether the largest comes first. */
 const COLUMNS = [
@@ -63,7 +63,9 @@ export class Nodes {
       const id = event.target.closest?.(".node-row")?.dataset.id;
       if (id) this.pin(this.pinned === id ? null : id);
     });
-    new ResizeObserver(() => this.draw()).observe(this.scroller);
+    this.height = 52;
+    this.inSight = 600;
+    new ResizeObserver(() => this.measure()).observe(this.scroller);
   }
 
   sorting() {
@@ -114,15 +116,19 @@ export class Nodes {
     this.draw();
   }
 
-  get height() {
-    return parseFloat(getComputedStyle(this.scroller).getPropertyValue("--row")) || 44;
+  /** Asked of the layout only when the window changed: asking costs more than drawing. */
+  measure() {
+    this.height = parseFloat(getComputedStyle(this.scroller).getPropertyValue("--row")) || 52;
+    this.inSight = this.scroller.clientHeight;
+    this.draw();
   }
 
   draw() {
     const { height, shown } = this;
     this.space.style.height = `${Math.max(shown.length, 1) * height}px`;
-    const first = Math.max(0, Math.floor(this.scroller.scrollTop / height) - MARGIN);
-    const last = Math.min(shown.length, Math.ceil((this.scroller.scrollTop + this.scroller.clientHeight) / height) + MARGIN);
+    const top = this.scroller.scrollTop;
+    const first = Math.max(0, Math.floor(top / height) - MARGIN);
+    const last = Math.min(shown.length, Math.ceil((top + this.inSight) / height) + MARGIN);
     const wanted = Math.max(last - first, 0);
     while (this.rows.length < wanted) {
       const row = makeRow();
@@ -150,43 +156,44 @@ export class Nodes {
     const hue = this.places.get(node.id);
     const full = isKnown(node.memory_max) && node.memory_max > 0;
     row.element.dataset.id = node.id;
-    row.element.id = `node-${place}`;
+    put(row.element, "id", `node-${place}`);
     row.element.setAttribute("aria-rowindex", String(place + 2));
     row.element.setAttribute("aria-selected", String(this.pinned === node.id));
     row.element.classList.toggle("active", place === this.active);
     row.element.classList.toggle("draining", Boolean(drain));
-    row.swatch.style.background = hue === undefined ? "transparent" : owner(hue);
+    const colour = hue === undefined ? "transparent" : owner(hue);
+    if (row.colour !== colour) row.swatch.style.background = row.colour = colour;
     const name = this.names?.of(node.id) ?? node.address;
     // What is too long loses its middle: pods differ at their end.
-    row.head.textContent = name.slice(0, Math.max(name.length - TAIL, 0));
-    row.tail.textContent = name.slice(-TAIL);
-    row.name.title = `${node.address}\n${node.id}\n${node.version}`;
+    put(row.head, "textContent", name.slice(0, Math.max(name.length - TAIL, 0)));
+    put(row.tail, "textContent", name.slice(-TAIL));
+    put(row.name, "title", `${node.address}\n${node.id}\n${node.version}`);
     const tags = (node.tags ?? []).filter((tag) => !["primary", "draining"].includes(tag));
     const state = drain
       ? drain.blocked_by ? "drain blocked" : drain.slots_left === 0 ? "drained" : "draining"
       : (node.tags ?? []).includes("draining") ? "draining" : "";
-    fill(row.about, state ? h("span", { class: "badge plan" }, state) : null, node.zone ? h("span", null, node.zone) : null, tags.map((tag) => h("span", { class: tag === "cordoned" || tag === "suspect" || tag === "loading" ? "badge warn" : "tag" }, tag)));
+    keep(row.about, [state, node.zone, tags], () => [state ? h("span", { class: "badge plan" }, state) : null, node.zone ? h("span", null, node.zone) : null, tags.map((tag) => h("span", { class: tag === "cordoned" || tag === "suspect" || tag === "loading" ? "badge warn" : "tag" }, tag))]);
     bar(row.cpu, node.cpu, percent(node.cpu), scale.meanCpu);
-    row.cpu.element.title = isKnown(node.cpu) ? `${percent(node.cpu)} of one core; the tick is the mean` : "not known";
+    put(row.cpu.element, "title", isKnown(node.cpu) ? `${percent(node.cpu)} of one core; the tick is the mean` : "not known");
     bar(row.memory, full ? node.memory_used / node.memory_max : node.memory_used / scale.memory, bytes(node.memory_used), NaN, !full);
-    row.memory.element.title = full ? `${bytes(node.memory_used)} of ${bytes(node.memory_max)}` : "no limit is set; the bar is against the fullest node";
+    put(row.memory.element, "title", full ? `${bytes(node.memory_used)} of ${bytes(node.memory_max)}` : "no limit is set; the bar is against the fullest node");
     bar(row.slots, node.slots / scale.slots, count(node.slots), scale.meanSlots / scale.slots, true);
-    row.slots.element.title = `${plural(node.slots, "slot")}, ${plural(node.keys ?? NaN, "key")}, ${bytes(node.bytes)} in them`;
-    row.ops.textContent = short(node.ops);
-    row.probe.textContent = micros(node.probe_usec);
-    row.replicas.textContent = isKnown(node.replicas) ? String(node.replicas) : UNKNOWN;
-    row.replicas.title = isKnown(node.replica_lag) ? `the furthest is ${bytes(node.replica_lag)} behind` : "";
+    put(row.slots.element, "title", `${plural(node.slots, "slot")}, ${plural(node.keys ?? NaN, "key")}, ${bytes(node.bytes)} in them`);
+    put(row.ops, "textContent", short(node.ops));
+    put(row.probe, "textContent", micros(node.probe_usec));
+    put(row.replicas, "textContent", isKnown(node.replicas) ? String(node.replicas) : UNKNOWN);
+    put(row.replicas, "title", isKnown(node.replica_lag) ? `the furthest is ${bytes(node.replica_lag)} behind` : "");
   }
 
   key(event) {
     if (event.target !== this.scroller || event.ctrlKey || event.metaKey || event.altKey) return;
-    const page = Math.max(1, Math.floor(this.scroller.clientHeight / this.height) - 1);
+    const page = Math.max(1, Math.floor(this.inSight / this.height) - 1);
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -1e9, End: 1e9 };
     if (event.key in steps) {
       this.active = Math.min(Math.max(this.active + steps[event.key], 0), this.shown.length - 1);
       const top = this.active * this.height;
       if (top < this.scroller.scrollTop) this.scroller.scrollTop = top;
-      if (top + this.height > this.scroller.scrollTop + this.scroller.clientHeight) this.scroller.scrollTop = top + this.height - this.scroller.clientHeight;
+      if (top + this.height > this.scroller.scrollTop + this.inSight) this.scroller.scrollTop = top + this.height - this.inSight;
       this.draw();
       this.scroller.setAttribute("aria-activedescendant", `node-${this.active}`);
       const node = this.shown[this.active];
@@ -241,12 +248,17 @@ function makeRow() {
   return row;
 }
 
+/** Changes what differs: even the same text would be laid out anew. */
+function put(element, property, value) {
+  if (element[property] !== value) element[property] = value;
+}
+
 function bar({ value, level, mean, element }, share, text, meanShare, relative = false) {
-  value.textContent = text;
-  level.style.transform = `scaleX(${isKnown(share) ? Math.min(Math.max(share, 0), 1) : 0})`;
+  put(value, "textContent", text);
+  put(level.style, "transform", `scaleX(${isKnown(share) ? Math.min(Math.max(share, 0), 1).toFixed(3) : 0})`);
   element.classList.toggle("relative", relative);
   element.classList.toggle("high", !relative && share >= 0.8);
   element.classList.toggle("full", !relative && share >= 0.95);
-  mean.hidden = !isKnown(meanShare);
-  if (isKnown(meanShare)) mean.style.left = `${Math.min(meanShare, 1) * 100}%`;
+  put(mean, "hidden", !isKnown(meanShare));
+  if (isKnown(meanShare)) put(mean.style, "left", `${(Math.min(meanShare, 1) * 100).toFixed(1)}%`);
 }

@@ -104,7 +104,8 @@ export class SlotMap {
   }
 
   draw() {
-    const context = this.picture.getContext("2d");
+    // Its pixels are made here, not by the graphics card: it is kept where they are.
+    const context = this.picture.getContext("2d", { willReadFrequently: true });
     const image = context.createImageData(SIDE, SIDE);
     const pixels = new Uint32Array(image.data.buffer);
     const ground = styleRgb("--ground");
