@@ -6,9 +6,11 @@
 #   make test-languages           the example policy in nine languages gives the same plans
 #   make fuzz FUZZ=20000          mutated policies and answers
 #   make check-deploy             what lies in deploy/, against the schemas of those who take it
+#   make check-page               the web page in a real Chromium, on the demo; BALLAST=PROGRAM for another build
 #   make test-faults FAULTS=20    the stories of faults, so many times as long; SEED=2 for other instants
 #   make soak SOAK=2h             all kinds of events at random instants, and every promise at once; SEED=2 for others
 
+BALLAST ?= target/debug/ballast
 CARGO ?= cargo
 ARGS ?=
 FAULTS ?= 20
@@ -19,7 +21,7 @@ SOAK ?= 5m
 # $(call need,PROGRAM,WHAT TO DO): one line and exit 1 when PROGRAM is missing.
 need = command -v $(1) >/dev/null 2>&1 || { echo "make: $(1) is missing: $(2)" >&2; exit 1; }
 
-.PHONY: demo test fuzz test-faults soak test-languages build check check-deploy bench bench-clients bench-migrate bench-latency bench-plan \
+.PHONY: demo test fuzz test-faults soak test-languages build check check-deploy check-page bench bench-clients bench-migrate bench-latency bench-plan \
   bench-languages servers policies policies-check needs-build needs-servers needs-languages
 
 demo: needs-build needs-servers
@@ -62,6 +64,13 @@ check: needs-build
 check-deploy: needs-servers
 	@$(call need,npm,apt-get install npm)
 	@scripts/check-deploy
+
+# Builds nothing: what is tried is target/debug/ballast, or what BALLAST names.
+check-page: needs-servers
+	@$(call need,npm,apt-get install npm)
+	@$(call need,node,apt-get install nodejs)
+	@scripts/servers demo
+	@BALLAST=$(BALLAST) scripts/check-page $(ARGS)
 
 # What a release is claimed to do, measured: both sides in one run.
 bench: needs-build needs-servers

@@ -255,6 +255,8 @@ await checks.check("decisions: a cycle that is not kept is told so", async () =>
   leave.network = true;
   await go("decisions/999999");
   await until("the refusal", async () => (await text(".detail")).includes("cycle 999999 is not in the history"));
+  // The browser's own word about the 404 may come a little later.
+  await page.waitForTimeout(500);
   leave.network = false;
 });
 
