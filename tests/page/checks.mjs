@@ -69,6 +69,9 @@ export async function named(page) {
     return [...controls, ...pictures].map((one) => one.outerHTML.slice(0, 90)).concat(twice.map((id) => `id ${id} twice`));
   });
   assert.deepEqual(nameless, []);
+  // What was read in another shape than it has.
+  const odd = (await page.locator("body").innerText()).match(/.*(\[object|undefined|\bNaN\b|\bnull\b).*/);
+  assert.equal(odd, null, `shown: ${odd?.[0]}`);
   assert.equal(await page.locator("h1").count(), 1, "one h1");
 }
 

@@ -225,6 +225,7 @@ await checks.check("decisions: one opened tells what moved, by pair, why, and wh
   await until("it", async () => (await text(".detail h2")).includes(String(executed.cycle)) && (await page.locator(".detail .pairs").count()) > 0);
   const [shown, report] = [await text(".detail"), await api(`cycles/${executed.cycle}`)];
   assert.ok(shown.includes(`${executed.slots_moved.toLocaleString("en")} slot`), shown.slice(0, 200));
+  assert.equal((await text(".detail .lead")), `${executed.slots_moved.toLocaleString("en")} slot${executed.slots_moved === 1 ? "" : "s"} moved`);
   assert.ok(shown.includes(report.plan.summary));
   assert.ok(shown.includes(report.approved[0].reason));
   for (const of of Object.values(report.predictions)) assert.ok(shown.includes(of.imbalance_before.toFixed(2)), "imbalance before");

@@ -149,7 +149,9 @@ export function decisionsView(rest) {
     }
     if (!quiet) fill(detail, h("p", { class: "quiet" }, `Reading cycle ${number}…`));
     try {
-      const [report, why] = await Promise.all([get(`cycles/${number}`), get(`explain?cycle=${number}`).catch(() => null)]);
+      const [whole, why] = await Promise.all([get(`cycles/${number}`), get(`explain?cycle=${number}`).catch(() => null)]);
+      // Summaries have outcome and reason beside each other, whole reports one within the other.
+      const report = typeof whole.outcome === "object" ? { ...whole, ...whole.outcome } : whole;
       if (opened === number) fill(detail, cycle(report, why?.items ?? []));
     } catch (error) {
       const text = error instanceof Refused ? error.message : "the daemon does not answer";

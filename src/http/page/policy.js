@@ -64,7 +64,7 @@ export function policyView() {
       plan ? [
         h("p", { class: "said" }, plan.summary || "no summary"),
         plan.gauges?.length
-          ? h("table", { class: "gauges" }, h("caption", { class: "unseen" }, "Gauges"), h("tbody", null, plan.gauges.map(([name, value]) => h("tr", null, h("th", { scope: "row" }, name), h("td", null, Number.isInteger(value) ? count(value) : Math.abs(value) >= 1000 ? short(value) : value.toPrecision(4))))))
+          ? h("table", { class: "gauges" }, h("caption", { class: "unseen" }, "Gauges"), h("tbody", null, plan.gauges.map(([name, value]) => h("tr", null, h("th", { scope: "row" }, name), h("td", null, Number.isInteger(value) ? count(value || 0) : Math.abs(value) >= 1000 ? short(value) : value.toPrecision(4))))))
           : h("p", { class: "quiet" }, "It wrote no gauges."),
         plan.log?.length
           ? h("ul", { class: "log" }, plan.log.map((line) => h("li", null, typeof line === "string" ? line : `${line.level ?? line[0]}: ${line.message ?? line[1]}`)))
