@@ -10,9 +10,11 @@
 #   make package                  target/package: a Debian package, a bill of materials, checksums
 #   make check-package            the same of a debug build, held to lintian, dpkg, systemd and CycloneDX's schema
 #   make check-api                the HTTP API, against its description and those who mean no good
+#   make check-page               the web page in a real Chromium, on the demo; BALLAST=PROGRAM for another build
 #   make test-faults FAULTS=20    the stories of faults, so many times as long; SEED=2 for other instants
 #   make soak SOAK=2h             all kinds of events at random instants, and every promise at once; SEED=2 for others
 
+BALLAST ?= target/debug/ballast
 CARGO ?= cargo
 ARGS ?=
 FAULTS ?= 20
@@ -25,7 +27,7 @@ need = command -v $(1) >/dev/null 2>&1 || { echo "make: $(1) is missing: $(2)" >
 
 BALLAST ?=
 
-.PHONY: demo test fuzz test-faults soak test-languages build check check-api check-deploy check-dashboard check-package package bench bench-clients bench-migrate bench-latency bench-plan \
+.PHONY: demo test fuzz test-faults soak test-languages build check check-api check-deploy check-dashboard check-package check-page package bench bench-clients bench-migrate bench-latency bench-plan \
   bench-languages servers policies policies-check needs-build needs-servers needs-languages
 
 demo: needs-build needs-servers
@@ -93,6 +95,13 @@ check-dashboard: build needs-servers
 # BALLAST=path names another daemon than target/debug/ballast.
 check-api: needs-servers
 	@scripts/check-api
+
+# Builds nothing: what is tried is target/debug/ballast, or what BALLAST names.
+check-page: needs-servers
+	@$(call need,npm,apt-get install npm)
+	@$(call need,node,apt-get install nodejs)
+	@scripts/servers demo
+	@BALLAST=$(BALLAST) scripts/check-page $(ARGS)
 
 # What a release is claimed to do, measured: both sides in one run.
 bench: needs-build needs-servers

@@ -33,6 +33,9 @@ pub struct Options {
     /// Requests per second
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
     pub rate: u32,
+    /// Keep servers, load and daemon running when the story is over, until Ctrl-C or SIGTERM
+    #[arg(long)]
+    pub keep: bool,
     /// Server program to run instead of the pinned Valkey
     #[arg(long, value_name = "PATH")]
     pub server: Option<PathBuf>,

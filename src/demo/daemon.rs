@@ -144,6 +144,11 @@ impl Daemon {
         }
     }
 
+    /// Where its web page is.
+    pub(super) fn page(&self) -> &str {
+        self.status.trim_end_matches("api/v1/status")
+    }
+
     /// Puts other bytes in the place of the policy file, as `mv` does: nobody sees half of them.
     pub(super) fn replace_policy(&self, bytes: &[u8]) -> anyhow::Result<()> {
         replace(&self.policy, bytes)

@@ -45,6 +45,9 @@ const CALM_CYCLES: u64 = 2;
 /// Over how long the servers' counters are compared: with the default rate, five thousand requests to each server.
 const MEASURING: Duration = Duration::from_secs(9);
 
+/// With `--keep`: whoever watches ends it.
+const KEPT: Duration = Duration::from_secs(365 * 86_400);
+
 /// Characters of an explanation that a line has room for.
 const EXPLANATION: usize = 160;
 
@@ -75,6 +78,7 @@ pub(super) async fn play(options: &Options, narrator: &Narrator) -> anyhow::Resu
     let home = tempfile::Builder::new().prefix("ballast-demo-").tempdir().context("cannot make a directory")?;
     let policy = embedded_policy("balance").ok_or_else(|| anyhow!("this build carries no policy called balance"))?;
     let daemon = Daemon::start(home.path(), &cluster.addresses(), policy)?;
+    narrator.line(&format!("watch it at {}", daemon.page()));
     let mut stage = Stage { narrator, daemon, load, keys, client, cluster, told: 0, _home: home };
 
     let end = begun + Duration::from_secs(options.seconds);
@@ -88,6 +92,10 @@ pub(super) async fn play(options: &Options, narrator: &Narrator) -> anyhow::Resu
     acts.push(stage.refuses_a_broken_policy(policy, short).await?);
 
     let after = stage.measure_until_even(measuring, end).await?;
+    if options.keep {
+        narrator.line("the story is over; everything goes on until Ctrl-C");
+        stage.follow(KEPT, |_| false).await?;
+    }
     let status = stage.daemon.status().await?.context("the daemon does not answer")?;
     let memory = stage.daemon.peak_memory_mib();
     let Stage { daemon, load, keys, client, cluster, .. } = stage;

@@ -16,9 +16,20 @@ const PICTURE: &str = "image/svg+xml";
 
 const INDEX: &str = include_str!("page/index.html");
 const ASSETS: &[Asset] = &[
-    ("page.css", CSS, include_str!("page/page.css")),
-    ("main.js", SCRIPT, include_str!("page/main.js")),
+    ("binary.js", SCRIPT, include_str!("page/binary.js")),
+    ("colour.js", SCRIPT, include_str!("page/colour.js")),
+    ("decisions.js", SCRIPT, include_str!("page/decisions.js")),
+    ("heatmap.js", SCRIPT, include_str!("page/heatmap.js")),
     ("icon.svg", PICTURE, include_str!("page/icon.svg")),
+    ("live.js", SCRIPT, include_str!("page/live.js")),
+    ("main.js", SCRIPT, include_str!("page/main.js")),
+    ("nodes.js", SCRIPT, include_str!("page/nodes.js")),
+    ("now.js", SCRIPT, include_str!("page/now.js")),
+    ("page.css", CSS, include_str!("page/page.css")),
+    ("policy.js", SCRIPT, include_str!("page/policy.js")),
+    ("slotmap.js", SCRIPT, include_str!("page/slotmap.js")),
+    ("text.js", SCRIPT, include_str!("page/text.js")),
+    ("words.js", SCRIPT, include_str!("page/words.js")),
 ];
 
 /// Nothing from elsewhere, nothing inline, in nobody's frame: whatever a policy or a server calls itself, it stays text.
@@ -47,4 +58,20 @@ fn shown(kind: &'static str, text: &'static str) -> Response {
         (header::CACHE_CONTROL, "no-cache"),
     ];
     (headers, text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_page_is_served() {
+        let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/page")).expect("our source");
+        let mut files: Vec<String> =
+            folder.map(|entry| entry.expect("an entry").file_name().into_string().expect("Unicode")).collect();
+        files.sort();
+        let mut served: Vec<&str> = ASSETS.iter().map(|(name, ..)| *name).chain(["index.html"]).collect();
+        served.sort_unstable();
+        assert_eq!(files, served);
+    }
 }

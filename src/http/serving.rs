@@ -22,8 +22,9 @@ use super::access::Way;
 
 /// Connections at the same time; the next ones wait to be taken.
 const CONNECTIONS_MAX: usize = 256;
-/// A request's head has to be here within this, also the next one's on a connection that is kept.
-const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+/// A request's head has to be here within this, also the next one's on a connection that is kept. Whoever asks for our health waits as
+/// long, at worst, when others have taken all places: less than three of a kubelet's patience.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// Whoever takes nothing for so long is let go.
 const WRITE_PATIENCE: Duration = Duration::from_secs(20);
 
