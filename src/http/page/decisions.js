@@ -73,8 +73,8 @@ export function decisionsView(rest) {
     summary.textContent = seen.cycles.length === 0 ? ""
       : `${shown.length === seen.cycles.length ? "" : `${count(shown.length)} of `}${plural(seen.cycles.length, "cycle")} read, back to ${clock(seen.cycles.at(-1).started_at_ms).slice(0, 5)}`;
     more.hidden = seen.cyclesEnd || seen.cycles.length === 0;
-    keep(list, [shown.map((one) => [one.cycle, one.outcome]), calm, [...unfolded], opened], () => {
-      if (shown.length === 0) return [h("li", { class: "empty" }, seen.cycles.length === 0 ? "No cycle has ended yet." : "No cycle that was read is like that.")];
+    keep(list, [seen.read, shown.map((one) => [one.cycle, one.outcome]), calm, [...unfolded], opened], () => {
+      if (shown.length === 0) return [h("li", { class: "empty" }, !seen.read ? "Not read yet." : seen.cycles.length === 0 ? "No cycle has ended yet." : "No cycle that was read is like that.")];
       const rows = [];
       for (let place = 0; place < shown.length; ) {
         let end = place;
@@ -114,8 +114,8 @@ export function decisionsView(rest) {
 
   function drawEvents() {
     moreEvents.hidden = seen.eventsEnd || seen.events.length === 0;
-    keep(events, seen.events.map((one) => [one.at_ms, one.event, one.id]), () => {
-      if (seen.events.length === 0) return [h("li", { class: "empty" }, "Nothing happened yet.")];
+    keep(events, [seen.read, seen.events.map((one) => [one.at_ms, one.event, one.id])], () => {
+      if (seen.events.length === 0) return [h("li", { class: "empty" }, seen.read ? "Nothing happened yet." : "Not read yet.")];
       let date = day(Date.now());
       return seen.events.flatMap((one) => {
         const [kind, what, why] = happening(one);

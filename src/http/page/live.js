@@ -21,6 +21,8 @@ export const seen = {
   cyclesEnd: false,
   events: [],
   eventsEnd: false,
+  /** Whether the history was read at all: an empty one says nothing before. */
+  read: false,
   /** Why nothing moves, or what does. */
   why: null,
   /** `connecting`, `live`, `polling`, `lost` or `locked`; when the daemon was heard last, and when it is tried again. */
@@ -211,6 +213,7 @@ async function fetchHistory() {
   seen.cycles = [...cycles.items, ...older];
   if (older.length === 0) seen.cyclesEnd = cycles.items.length < PAGE;
   seen.events = events.items;
+  seen.read = true;
   seen.eventsEnd = events.items.length < PAGE;
   tell("cycles", "events");
   fetchWhy();
