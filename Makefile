@@ -25,8 +25,6 @@ SOAK ?= 5m
 # $(call need,PROGRAM,WHAT TO DO): one line and exit 1 when PROGRAM is missing.
 need = command -v $(1) >/dev/null 2>&1 || { echo "make: $(1) is missing: $(2)" >&2; exit 1; }
 
-BALLAST ?=
-
 .PHONY: demo test fuzz test-faults soak test-languages build check check-api check-deploy check-dashboard check-package check-page package bench bench-clients bench-migrate bench-latency bench-plan \
   bench-languages servers policies policies-check needs-build needs-servers needs-languages
 
@@ -36,7 +34,7 @@ demo: needs-build needs-servers
 
 test: needs-build needs-servers
 	@scripts/servers all
-	$(CARGO) test --workspace --locked
+	RUST_TEST_THREADS=3 $(CARGO) test --workspace --locked
 
 # Mutated policies and mutated answers, longer than the tests do: FUZZ=100000 SEED=7.
 fuzz: needs-build
@@ -69,7 +67,7 @@ check: needs-build
 # Needs no Rust: Kubernetes, KEDA and CloudFormation schemas, shellcheck, and the tests of deploy/aws.
 check-deploy: needs-servers
 	@$(call need,npm,apt-get install npm)
-	@BALLAST="$(BALLAST)" scripts/check-deploy
+	@BALLAST="$(if $(wildcard $(BALLAST)),$(BALLAST))" scripts/check-deploy
 
 # What is given away. The Debian package carries the bill of materials.
 package: needs-build
