@@ -409,13 +409,13 @@ impl Control {
                 self.settle_mode(before, &who, false);
                 Ok(self.mode().1)
             }
-            Command::Resume { who, .. } => {
+            Command::Resume { who, why } => {
                 let before = self.mode().0;
                 self.standing.resume();
                 self.alarm.reset();
                 self.keep_standing();
                 self.accept_members = true;
-                self.settle_mode(before, &who, false);
+                self.settle_mode_as(before, &who, &why, false);
                 Ok(self.mode().1)
             }
             Command::Cancel { who, why } => self.cancel(who, why),
@@ -459,6 +459,11 @@ impl Control {
 
     /// Shows the mode, tells of its change from `before`, and stops migrations in a mode that forbids them.
     fn settle_mode(&mut self, before: Mode, who: &str, always: bool) {
+        self.settle_mode_as(before, who, "", always);
+    }
+
+    /// The same, with the reason that `who` gave besides the mode's own.
+    fn settle_mode_as(&mut self, before: Mode, who: &str, given: &str, always: bool) {
         let (mode, why) = self.mode();
         let changed = self.status.mode != mode || before != mode;
         self.status.mode = mode;
@@ -474,6 +479,7 @@ impl Control {
                 Mode::Halted => error!(%mode, who, why, "mode changed"),
                 _ => info!(%mode, who, why, "mode changed"),
             }
+            let why = if given.is_empty() { why } else { format!("{given} ({why})") };
             self.tell(Happening::Mode { from: before, to: mode, who: who.to_owned(), why });
         }
     }

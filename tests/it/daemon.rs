@@ -220,7 +220,10 @@ async fn a_pause_stops_the_moves_and_outlives_a_restart() {
     let daemon = home.start().await;
     let cycle = daemon.next_cycle().await;
     assert_eq!((&cycle["mode"], &cycle["slots_moved"]), (&"paused".into(), &0.into()), "{cycle:#}");
-    daemon.post("/api/v1/resume", "").await;
+    daemon.post("/api/v1/resume", r#"{"reason": "release is out", "who": "ann"}"#).await;
+    let last = daemon.get("/api/v1/events?limit=1").await["items"][0].clone();
+    let told = (&last["event"], &last["who"], &last["why"]);
+    assert_eq!(told, (&"mode".into(), &"ann".into(), &"release is out (the configuration says auto)".into()));
     home.configure(&Settings::default());
     until_even(&daemon).await;
     daemon.stop().await;
