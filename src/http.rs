@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
@@ -32,6 +33,7 @@ use tower_http::compression::CompressionLayer;
 use crate::config;
 use crate::control::Handle;
 use crate::metrics::Metrics;
+use crate::model::Snapshot;
 use crate::store::{Store, StoredEvent};
 use access::Way;
 use heat::Heat;
@@ -57,6 +59,8 @@ pub struct Faces {
     happenings: broadcast::Sender<StoredEvent>,
     streams: Arc<Semaphore>,
     heat: Mutex<Heat>,
+    /// The last snapshot as JSON, with its generation.
+    snapshot: Mutex<Option<(u64, Bytes)>>,
 }
 
 impl Faces {
@@ -65,7 +69,7 @@ impl Faces {
     pub fn new(control: Handle, metrics: Arc<Metrics>, store: Arc<Store>, http: config::Http) -> Self {
         let (happenings, _) = broadcast::channel(HAPPENINGS_MAX);
         let streams = Arc::new(Semaphore::new(stream::STREAMS_MAX));
-        Self { control, metrics, store, http, happenings, streams, heat: Mutex::default() }
+        Self { control, metrics, store, http, happenings, streams, heat: Mutex::default(), snapshot: Mutex::default() }
     }
 
     /// Shows what happened to those who listen.
@@ -76,6 +80,20 @@ impl Faces {
 
     fn heat(&self) -> MutexGuard<'_, Heat> {
         self.heat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last snapshot as JSON. Everybody gets the same bytes: a megabyte each for those who ask and do not read would be a way to
+    /// use up memory.
+    fn encoded(&self, snapshot: &Snapshot) -> Result<Bytes, serde_json::Error> {
+        let mut kept = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((generation, bytes)) = &*kept
+            && *generation == snapshot.generation
+        {
+            return Ok(bytes.clone());
+        }
+        let bytes = answer::encoded("Snapshot", snapshot)?;
+        *kept = Some((snapshot.generation, bytes.clone()));
+        Ok(bytes)
     }
 
     /// Takes in each look at the cluster, for as long as there is a loop.

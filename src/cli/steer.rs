@@ -48,6 +48,9 @@ pub(super) async fn cancel(args: Args, screen: &Screen) -> Outcome {
 }
 
 async fn ask(path: &str, for_s: Option<u128>, args: &Args, screen: &Screen) -> Outcome {
-    let body = json!({ "who": author::person(), "reason": args.reason, "for_s": for_s.map(|s| u64::try_from(s).unwrap_or(u64::MAX)) });
+    let mut body = json!({ "who": author::person(), "reason": args.reason });
+    if let Some(for_s) = for_s {
+        body["for_s"] = u64::try_from(for_s).unwrap_or(u64::MAX).into();
+    }
     args.daemon.reach(screen)?.ask(path, &body, screen).await
 }

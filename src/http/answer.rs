@@ -1,6 +1,7 @@
 //! How answers look: JSON documents with `apiVersion` and `kind`, errors among them.
 
-use axum::http::StatusCode;
+use axum::body::Bytes;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -20,6 +21,16 @@ struct Document<T> {
 /// A document of this kind. `body` is a struct or a map, whose fields stand beside `apiVersion` and `kind`.
 pub(super) fn document<T: Serialize>(kind: &'static str, body: T) -> Response {
     axum::Json(Document { api_version: API_VERSION, kind, body }).into_response()
+}
+
+/// The same as bytes, for answers that are large and given often.
+pub(super) fn encoded<T: Serialize>(kind: &'static str, body: T) -> Result<Bytes, serde_json::Error> {
+    serde_json::to_vec(&Document { api_version: API_VERSION, kind, body }).map(Bytes::from)
+}
+
+/// An answer of [`encoded`] bytes.
+pub(super) fn as_json(bytes: Bytes) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], bytes).into_response()
 }
 
 /// A list of things.

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::Faces;
-use super::answer::{Items, document, failure};
+use super::answer::{Items, as_json, document, encoded, failure};
 use super::asked::{Body, Path, Query};
 use crate::clock::now_ms;
 use crate::control::{Command, CycleSummary};
@@ -123,15 +123,23 @@ pub(super) struct OfCycle {
 pub(super) async fn snapshot(State(faces): State<Arc<Faces>>, Query(of): Query<OfCycle>) -> Response {
     let snapshot = match of.cycle {
         None => Ok(faces.control.status().seen.clone()),
-        Some(cycle) => from_store(faces, move |store| store.snapshot(cycle)).await.map(|found| found.map(Arc::new)),
+        Some(cycle) => {
+            from_store(faces.clone(), move |store| store.snapshot(cycle)).await.map(|found| found.map(Arc::new))
+        }
     };
-    match snapshot {
-        // Encoding sixteen thousand numbers a column takes milliseconds: not on the reactor.
-        Ok(Some(snapshot)) => tokio::task::spawn_blocking(move || document("Snapshot", &*snapshot))
-            .await
-            .unwrap_or_else(|_| failure(StatusCode::INTERNAL_SERVER_ERROR, "encoding the snapshot failed")),
-        Ok(None) => failure(StatusCode::NOT_FOUND, "no snapshot was kept for it, or none was taken yet"),
-        Err(error) => broken(error),
+    let snapshot = match snapshot {
+        Ok(Some(snapshot)) => snapshot,
+        Ok(None) => return failure(StatusCode::NOT_FOUND, "no snapshot was kept for it, or none was taken yet"),
+        Err(error) => return broken(error),
+    };
+    // Encoding sixteen thousand numbers a column takes milliseconds: not on the reactor.
+    let encoding = tokio::task::spawn_blocking(move || match of.cycle {
+        None => faces.encoded(&snapshot),
+        Some(_) => encoded("Snapshot", &*snapshot),
+    });
+    match encoding.await {
+        Ok(Ok(bytes)) => as_json(bytes),
+        _ => failure(StatusCode::INTERNAL_SERVER_ERROR, "encoding the snapshot failed"),
     }
 }
 

@@ -22,8 +22,8 @@ use super::access::Way;
 
 /// Connections at the same time; the next ones wait to be taken.
 const CONNECTIONS_MAX: usize = 256;
-/// A request's head has to be here within this, also the next one's on a connection that is kept. Whoever asks for our health waits as
-/// long, at worst, when others have taken all places: less than three of a kubelet's patience.
+/// A request's head has to be here within this. Whoever asks for our health waits as long, at worst, when others have taken all places:
+/// less than three of a kubelet's patience.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// Whoever takes nothing for so long is let go.
 const WRITE_PATIENCE: Duration = Duration::from_secs(20);
@@ -53,7 +53,9 @@ pub(super) async fn serve<L: Listener>(
             async move { answered.await.map_err(|never: Infallible| never) }
         });
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
+        // A request a connection: one that is kept is closed for its idleness just when somebody says the next request, whoever scrapes
+        // every so many seconds; and nobody asks so often that making another one matters.
+        http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).keep_alive(false);
         let served = http.serve_connection(TokioIo::new(Box::pin(stream)), answer);
         let served = under_way.watch(served);
         tokio::spawn(async move {
