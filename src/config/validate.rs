@@ -391,11 +391,10 @@ fn listen(section: &file::Http, notes: &mut Notes) -> Option<SocketAddr> {
     }
     let listen = section.listen.parse().ok();
     notes.require(listen.is_some(), "http.listen", "an IP address and a port are accepted, or \"off\"");
-    if listen.is_some_and(|listen: SocketAddr| !listen.ip().is_loopback()) {
-        if section.viewers_file.is_none() {
-            let advice = "whoever reaches it may look at everything but secrets; http.viewers_file asks for a token";
-            notes.warnings.push(format!("http.listen is open to other machines: {advice}"));
-        }
+    let open = listen.is_some_and(|listen: SocketAddr| !listen.ip().is_loopback());
+    if open && section.viewers_file.is_none() {
+        let advice = "whoever reaches it may look at everything but secrets; http.viewers_file asks for a token";
+        notes.warnings.push(format!("http.listen is open to other machines: {advice}"));
     }
     listen
 }

@@ -159,7 +159,7 @@ impl Why {
     const LIKE: &str = r#"{"reason": "release", "who": "ann"}"#;
 
     /// Who, and why.
-    pub(super) fn of(body: &Body) -> Result<(String, String), Response> {
+    pub(super) fn of(body: &Body) -> Result<(String, String), String> {
         body.wish::<Self>(Self::LIKE).map(|why| (why.who, why.reason))
     }
 }
@@ -181,21 +181,21 @@ pub(super) async fn pause(State(faces): State<Arc<Faces>>, body: Body) -> Respon
             let until_ms = for_s.map(|seconds| now_ms().saturating_add(seconds.saturating_mul(1000)));
             ask(&faces, Command::Pause { who, why, until_ms }).await
         }
-        Err(refusal) => refusal,
+        Err(why) => failure(StatusCode::BAD_REQUEST, why),
     }
 }
 
 pub(super) async fn resume(State(faces): State<Arc<Faces>>, body: Body) -> Response {
     match Why::of(&body) {
         Ok((who, why)) => ask(&faces, Command::Resume { who, why }).await,
-        Err(refusal) => refusal,
+        Err(why) => failure(StatusCode::BAD_REQUEST, why),
     }
 }
 
 pub(super) async fn cancel(State(faces): State<Arc<Faces>>, body: Body) -> Response {
     match Why::of(&body) {
         Ok((who, why)) => ask(&faces, Command::Cancel { who, why }).await,
-        Err(refusal) => refusal,
+        Err(why) => failure(StatusCode::BAD_REQUEST, why),
     }
 }
 
@@ -214,7 +214,7 @@ struct Choice {
 pub(super) async fn promote(State(faces): State<Arc<Faces>>, body: Body) -> Response {
     match body.wish(r#"{"shadow": "next", "reason": "better for a week", "who": "ann"}"#) {
         Ok(Choice { shadow, reason: why, who }) => ask(&faces, Command::Promote { shadow, who, why }).await,
-        Err(refusal) => refusal,
+        Err(why) => failure(StatusCode::BAD_REQUEST, why),
     }
 }
 

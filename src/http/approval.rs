@@ -45,6 +45,6 @@ pub(super) async fn reject(State(faces): State<Arc<Faces>>, body: Body) -> Respo
 async fn judge(faces: &Faces, body: &Body, approve: bool) -> Response {
     match body.wish(r#"{"plan": "3fa9c1d2e4b5", "reason": "CHG-7", "who": "ann"}"#) {
         Ok(Judgement { plan, reason: why, who }) => ask(faces, Command::Judge { plan, approve, who, why }).await,
-        Err(refusal) => refusal,
+        Err(why) => failure(StatusCode::BAD_REQUEST, why),
     }
 }

@@ -57,9 +57,9 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 
 impl Body {
     /// What it wishes, which may be something `like` that; nothing special when it is empty and `T` knows what that is.
-    pub(super) fn wish<T: DeserializeOwned>(&self, like: &str) -> Result<T, Response> {
+    pub(super) fn wish<T: DeserializeOwned>(&self, like: &str) -> Result<T, String> {
         let text = if self.0.is_empty() { b"{}" } else { self.0.trim_ascii() };
-        let expected = |why: &str| failure(StatusCode::BAD_REQUEST, format!("a body like {like} is expected: {why}"));
+        let expected = |why: &str| format!("a body like {like} is expected: {why}");
         // serde would take a list for an object whose fields come in that order.
         if !text.starts_with(b"{") {
             return Err(expected("it is no JSON object"));

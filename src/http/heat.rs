@@ -75,7 +75,7 @@ impl Heat {
 
     /// Unix time in seconds at which each slot was last seen to change hands, 0 for never.
     pub(super) fn changed_at_s(&self) -> &[u32] {
-        const NEVER: [u32; SLOT_COUNT] = [0; SLOT_COUNT];
+        static NEVER: [u32; SLOT_COUNT] = [0; SLOT_COUNT];
         if self.changed_at_s.is_empty() { &NEVER } else { &self.changed_at_s }
     }
 

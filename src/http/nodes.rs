@@ -77,7 +77,7 @@ pub(super) async fn drain(State(faces): State<Arc<Faces>>, Path(node): Path<Stri
         Ok(Wish { forget, force, reason: why, who }) => {
             ask(&faces, Command::Drain(DrainWish { node, forget, force, who, why })).await
         }
-        Err(refusal) => refusal,
+        Err(why) => failure(StatusCode::BAD_REQUEST, why),
     }
 }
 
@@ -85,6 +85,6 @@ pub(super) async fn drain(State(faces): State<Arc<Faces>>, Path(node): Path<Stri
 pub(super) async fn undrain(State(faces): State<Arc<Faces>>, Path(node): Path<String>, body: Body) -> Response {
     match Why::of(&body) {
         Ok((who, why)) => ask(&faces, Command::Undrain { node, who, why }).await,
-        Err(refusal) => refusal,
+        Err(why) => failure(StatusCode::BAD_REQUEST, why),
     }
 }
