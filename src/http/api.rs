@@ -212,7 +212,12 @@ struct Choice {
 
 /// Lets a shadow decide, or the configured policy again.
 pub(super) async fn promote(State(faces): State<Arc<Faces>>, body: Body) -> Response {
-    match body.wish(r#"{"shadow": "next", "reason": "better for a week", "who": "ann"}"#) {
+    const LIKE: &str = r#"{"shadow": "next", "reason": "better for a week", "who": "ann"}"#;
+    // Nothing would mean the configured policy: whoever wants that says so.
+    if body.is_empty() {
+        return failure(StatusCode::BAD_REQUEST, format!("a body like {LIKE} is expected"));
+    }
+    match body.wish(LIKE) {
         Ok(Choice { shadow, reason: why, who }) => ask(&faces, Command::Promote { shadow, who, why }).await,
         Err(why) => failure(StatusCode::BAD_REQUEST, why),
     }

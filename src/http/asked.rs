@@ -56,6 +56,11 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 }
 
 impl Body {
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What it wishes, which may be something `like` that; nothing special when it is empty and `T` knows what that is.
     pub(super) fn wish<T: DeserializeOwned>(&self, like: &str) -> Result<T, String> {
         let text = if self.0.is_empty() { b"{}" } else { self.0.trim_ascii() };
