@@ -77,8 +77,7 @@ impl Metrics {
                 // Nobody is asked about a cluster that was not seen; that is no reason to forget what was counted.
                 if snapshot.is_some() {
                     self.shadows.cycle(&report.shadows);
-                }
-                if snapshot.is_none() {
+                } else {
                     self.nodes.unseen();
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::config::PACKAGED;
 use super::outcome::refused;
 use super::screen::Screen;
 use super::target::load;
@@ -44,9 +45,6 @@ fn found(screen: &Screen) -> anyhow::Result<PathBuf> {
     let what = format!("no daemon is named, and none has its state in {}", state_dir.display());
     Err(refused(what, "give its --config daemon.toml, or --state and its state directory"))
 }
-
-/// The configuration of a daemon that was installed as a package.
-const PACKAGED: &str = "/etc/ballast/daemon.toml";
 
 /// A cycle that is not in the history.
 pub(super) fn unknown(cycle: u64) -> anyhow::Error {

@@ -23,11 +23,14 @@ pub(super) enum Command {
     },
 }
 
+/// The configuration of a daemon that was installed as a package.
+pub(super) const PACKAGED: &str = "/etc/ballast/daemon.toml";
+
 /// Which configuration.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ConfigFile {
     /// Configuration file
-    #[arg(long = "config", value_name = "FILE", env = "BALLAST_CONFIG", default_value = "/etc/ballast/daemon.toml")]
+    #[arg(long = "config", value_name = "FILE", env = "BALLAST_CONFIG", default_value = PACKAGED)]
     pub(super) path: PathBuf,
 }
 

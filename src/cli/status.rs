@@ -120,6 +120,7 @@ fn row(node: &NodeRow) -> Vec<String> {
         shown(node.memory_used, |bytes| units::size::format(bytes as u64)),
     ]
 }
+
 /// Problems in words; what most nodes share, once.
 fn told_once(problems: &[Problem]) -> Vec<String> {
     let mut uncounted: BTreeMap<&str, Vec<&Address>> = BTreeMap::new();

@@ -189,9 +189,6 @@ impl Throttle {
     }
 
     pub(in crate::migration) fn hear_rest(&mut self, rest: Rest) {
-        if let Some(spent) = self.report.rests.get_mut(rest.cause.as_str()) {
-            return spent.add(rest.duration);
-        }
         self.report.rests.entry(rest.cause.as_str().to_owned()).or_default().add(rest.duration);
     }
 
