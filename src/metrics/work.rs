@@ -18,8 +18,6 @@ const MOVE_BUCKETS: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0
 /// Around what clients feel: a tenth of a millisecond is a good network, a tenth of a second a complaint.
 const PROBE_BUCKETS: &[f64] = &[0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5];
 
-/// Rests that servers and limits ask for.
-const THROTTLES: [&str; 3] = ["pace", "portion", "bandwidth"];
 pub(super) const RESOURCES: [&str; 3] = ["cpu", "memory", "network"];
 const OUTCOMES: [&str; 7] =
     ["no-change", "planned", "executed", "refused", "policy-failed", "not-collected", "incomplete"];
@@ -167,7 +165,7 @@ impl Work {
                 "ballast_move_throttled_seconds_total",
                 "Time that migrations rested, by what asked for it; those that run side by side add up.",
                 "reason",
-                THROTTLES,
+                PaceReport::THROTTLES,
             ),
             move_duration: cluster.histograms(
                 "ballast_move_duration_seconds",
@@ -273,7 +271,7 @@ impl Work {
         for (reason, rests) in &migration.pace.rests {
             if PaceReport::RETRIES.contains(&reason.as_str()) {
                 self.retries.with_label_values(&[reason]).inc_by(rests.times as f64);
-            } else if THROTTLES.contains(&reason.as_str()) {
+            } else if PaceReport::THROTTLES.contains(&reason.as_str()) {
                 self.throttled.with_label_values(&[reason]).inc_by(rests.seconds);
             }
         }

@@ -50,7 +50,7 @@ pub(super) struct Rest {
     pub(super) cause: Cause,
 }
 
-/// Why a migration rests; each is one of [`PaceReport::RESTS`](crate::model::PaceReport::RESTS).
+/// Why a migration rests, as [`PaceReport::rests`](crate::model::PaceReport::rests) tells it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Cause {
     /// The source is left to its clients.

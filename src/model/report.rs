@@ -242,7 +242,7 @@ pub struct PaceReport {
     /// Pipelines of `MIGRATE` that moved something, and how long they took: a source executes each with nobody in between.
     #[serde(default)]
     pub rounds: Spent,
-    /// Rests, by what asked for them: one of [`PaceReport::RESTS`].
+    /// Rests, by what asked for them: one of [`PaceReport::THROTTLES`] or [`PaceReport::RETRIES`], or `job`.
     #[serde(default)]
     pub rests: BTreeMap<String, Spent>,
 }
@@ -271,11 +271,10 @@ impl Spent {
 impl PaceReport {
     /// Late probes of ours, replicas that fell behind, the limit on bytes per second.
     pub const REASONS: [&str; 3] = ["latency", "replica-lag", "bandwidth"];
-    /// What asks for a rest so that servers and limits are kept: the pace after a round or after an atomic portion, and the limit on
-    /// bytes per second; and what was refused and is said again: where replicas lag, or keys stay. `job`: waiting for servers
-    /// that work by themselves.
-    pub const RESTS: [&str; 6] = ["pace", "portion", "bandwidth", "replicas", "stalled", "job"];
-    /// Those of them after which something is said again.
+    /// Rests that servers and limits ask for: the pace after a round or after an atomic portion, and the limit on bytes per second.
+    pub const THROTTLES: [&str; 3] = ["pace", "portion", "bandwidth"];
+    /// Rests after which something that was refused is said again: where replicas lag, or keys stay. (There is `job` besides: waiting
+    /// for servers that work by themselves.)
     pub const RETRIES: [&str; 2] = ["replicas", "stalled"];
 
     /// What came about since `earlier`, of the same series.
