@@ -1,6 +1,6 @@
 //! How many shards there should be: asks the policy, and lets nodes of the standby pool join when more are due.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{info, warn};
 
@@ -92,9 +92,7 @@ pub(super) async fn arrivals(crew: &mut Crew, orders: &Orders, turn: &Turn, snap
     let now_ms = now_ms();
     let known = |at: &Address| snapshot.members().any(|(_, address)| address == at);
     crew.sizing.introduced.retain(|at, since_ms| !known(at) && *since_ms + JOINING_MS > now_ms);
-    let pool = standby::pool(&orders.config.scaling.standby).await;
-    let mut free: Vec<Address> = pool.into_iter().filter(|at| !known(at)).collect();
-    (orders.notify)(Notice::Standby(free.len()));
+    count_standby(orders, snapshot);
     // Those that drain for want of work, and have some left, stay instead.
     let stay = orders.leaving.iter().filter(|drain| drain.who == WHO && !drain.emptied).count();
     let missing = growth.saturating_sub(crew.sizing.introduced.len() + stay);
@@ -107,6 +105,8 @@ pub(super) async fn arrivals(crew: &mut Crew, orders: &Orders, turn: &Turn, snap
         return;
     }
     let Some(existing) = snapshot.primaries.first().map(|node| node.address.clone()) else { return };
+    let pool = standby::pool(&orders.config.scaling.standby).await;
+    let mut free: Vec<Address> = pool.into_iter().filter(|at| !known(at)).collect();
     free.retain(|at| !crew.sizing.introduced.contains_key(at));
     let mut joined = 0;
     for at in free {
@@ -126,6 +126,17 @@ pub(super) async fn arrivals(crew: &mut Crew, orders: &Orders, turn: &Turn, snap
     if joined < missing {
         info!(missing = missing - joined, "more shards are wanted than the standby pool has");
     }
+}
+
+/// Tells how many nodes of the standby pool are not in the cluster. On a task of its own: a name server that does not answer must not
+/// keep the turn waiting for a number to show.
+fn count_standby(orders: &Orders, snapshot: &Snapshot) {
+    let (standby, notify) = (orders.config.scaling.standby.clone(), orders.notify.clone());
+    let members: BTreeSet<Address> = snapshot.members().map(|(_, address)| address.clone()).collect();
+    tokio::spawn(async move {
+        let pool = standby::pool(&standby).await;
+        notify(Notice::Standby(pool.iter().filter(|at| !members.contains(at)).count()));
+    });
 }
 
 async fn introduce(crew: &Crew, existing: &Address, new: &Address, snapshot: &Snapshot) -> Result<(), join::JoinError> {
