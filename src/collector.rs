@@ -18,14 +18,14 @@ pub mod synthetic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 
 use crate::clock::now_ms;
 use crate::cluster::Cluster;
 use crate::cluster::capability::Capabilities;
-use crate::model::{Address, LinkState, NodeId, NodeRecord, SlotSet, Snapshot};
+use crate::model::{Address, LinkState, NodeId, NodeRecord, Role, SlotSet, Snapshot};
 use agree::{Silent, Story};
 use ask::{Answer, Asking};
 pub use model::{ModelNode, ModelSlot};
@@ -54,6 +54,8 @@ pub struct Collector {
     /// Members at the last look.
     known: BTreeSet<Address>,
     capabilities: BTreeMap<NodeId, Capabilities>,
+    /// Whether each node that answered the last look is a primary, and how long it took.
+    answered: Vec<(bool, Duration)>,
     /// Times are milliseconds since this.
     epoch: Instant,
 }
@@ -83,6 +85,7 @@ impl Collector {
             observer,
             known: BTreeSet::new(),
             capabilities: BTreeMap::new(),
+            answered: Vec::new(),
             epoch: Instant::now(),
         }
     }
@@ -97,8 +100,9 @@ impl Collector {
         let Round { answers, silent, .. } = self.ask_all(seeds).await?;
         let snapshot = self.observer.see(&answers, &silent, marks, now_ms());
         self.known = snapshot.members().map(|(_, address)| address.clone()).collect();
-        let told = answers.iter().filter_map(|(id, answer)| Some((id.clone(), answer.told.as_ref()?)));
-        self.capabilities = told.map(|(id, told)| (id, told.capabilities.clone())).collect();
+        let told = || answers.iter().filter_map(|(id, answer)| Some((id, answer, answer.told.as_ref()?)));
+        self.capabilities = told().map(|(id, _, told)| (id.clone(), told.capabilities.clone())).collect();
+        self.answered = told().map(|(_, answer, told)| (told.view.myself.role == Role::Primary, answer.took)).collect();
         Ok(snapshot)
     }
 
@@ -107,6 +111,12 @@ impl Collector {
     pub fn slots_moved(&mut self, slots: &SlotSet) {
         let now_ms = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.observer.slots_moved(slots, now_ms);
+    }
+
+    /// Of each node that answered the last look: whether it is a primary, and how long it took from the first question to the last
+    /// answer. Nodes that are loading are left out.
+    pub fn answered(&self) -> impl Iterator<Item = (bool, Duration)> {
+        self.answered.iter().copied()
     }
 
     /// What the nodes that answered the last look can do.

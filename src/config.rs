@@ -113,6 +113,8 @@ pub struct Http {
     pub operators_file: Option<PathBuf>,
     /// A file of tokens with which one may look; without it everybody may who reaches the port.
     pub viewers_file: Option<PathBuf>,
+    /// Whether metrics have a series for each slot.
+    pub slot_metrics: bool,
 }
 
 /// How plans are approved.

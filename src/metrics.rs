@@ -2,7 +2,7 @@
 //!
 //! The only user of the prometheus crate. Two registries: what belongs to the process, and what belongs to the cluster
 //! and carries its name. Labels come from small closed sets, whose values all exist from the start, and from the nodes
-//! that are members now: never slots (but the sixteen hottest), keys or error texts.
+//! that are members now: never slots (but the sixteen hottest, or all by wish), keys or error texts.
 
 mod family;
 mod http;
@@ -68,6 +68,16 @@ impl Metrics {
         }
     }
 
+    /// The same, and the load of every slot: 16384 series more.
+    ///
+    /// # Panics
+    /// When it is asked for twice.
+    #[must_use]
+    pub fn with_every_slot(mut self) -> Self {
+        self.nodes.show_every_slot(&Families(&self.cluster));
+        self
+    }
+
     /// Takes note of what the loop tells.
     pub fn observe(&self, notice: &Notice) {
         match notice {
@@ -89,6 +99,7 @@ impl Metrics {
             Notice::Scale(scale) => self.nodes.scale(scale),
             Notice::Standby(count) => self.nodes.standby(*count),
             Notice::PolicyMemory(bytes) => self.work.policy_memory(*bytes),
+            Notice::Answered { seconds, primary } => self.work.answered(*seconds, *primary),
             Notice::Probe { seconds, migrating } => self.work.probe(*seconds, *migrating),
         }
     }

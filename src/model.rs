@@ -13,7 +13,7 @@ pub mod units;
 pub use plan::{Move, Plan, PolicyId, ProposedMove};
 pub use report::{
     CycleOutcome, CycleReport, MigrationReport, Mode, PaceReport, Prediction, Protocol, Realised, Refusal,
-    RefusalCheck, ScalingReport, ShadowReport, Timings,
+    RefusalCheck, ScalingReport, ShadowReport, Spent, Spread, Timings, Trigger,
 };
 pub use slot::{InvalidSlot, SLOT_COUNT, SlotId, SlotSet};
 pub use snapshot::{

@@ -27,6 +27,7 @@ OURS = 'and on (job, instance) ballast_cluster_up{cluster="$cluster"}'
 CLUSTER = 'cluster="$cluster"'
 NODE = 'cluster="$cluster", node=~"$node"'
 PROBE = f"ballast_probe_duration_seconds_bucket{{{CLUSTER}}}[$__rate_interval]"
+ROUNDS = "ballast_migrate_batch_duration_seconds"
 
 # Modes as numbers, so that one stat shows the one of the daemon that acts.
 MODES = {
@@ -261,10 +262,8 @@ ROWS: list[tuple[str, list[Panel]]] = [
                 "A server answers nobody else meanwhile. Classic migrations only; migration.max_block bounds one key's.",
                 "s",
                 (
-                    Query(
-                        f"{rate('', 'ballast_migrate_round_seconds_total')} / {rate('', 'ballast_migrate_rounds_total')}",
-                        "mean",
-                    ),
+                    Query(quantile(0.5, "", bucket(ROUNDS)), "p50"),
+                    Query(quantile(0.99, "", bucket(ROUNDS)), "p99"),
                 ),
             ),
             Panel(
@@ -343,10 +342,10 @@ ROWS: list[tuple[str, list[Panel]]] = [
             ),
             Panel(
                 "Time of a cycle's parts",
-                "Seeing the cluster, and asking the policy; 99 in 100 are as fast.",
+                "Seeing the cluster, each node of it, and asking the policy; 99 in 100 are as fast.",
                 "s",
                 (
-                    Query(quantile(0.99, "", bucket("ballast_collect_duration_seconds")), "looking p99"),
+                    Query(quantile(0.99, "source", bucket("ballast_collect_duration_seconds")), "looking, {{source}} p99"),
                     Query(quantile(0.99, "", bucket("ballast_policy_call_duration_seconds")), "policy p99"),
                 ),
             ),

@@ -19,6 +19,8 @@ pub(super) struct Answer {
     pub(super) node: Address,
     /// When `INFO` arrived.
     pub(super) at_ms: u64,
+    /// From the first question to the last answer.
+    pub(super) took: Duration,
     pub(super) info: ServerInfo,
     /// Absent while the node is loading: it tells nothing else then.
     pub(super) told: Option<Told>,
@@ -93,10 +95,11 @@ struct Interview<'a> {
 
 impl Interview<'_> {
     async fn whole(&self) -> Result<Answer, AskError> {
+        let began = Instant::now();
         let info = self.ask(&Info).await?;
         let at_ms = self.now_ms();
         let told = if info.is_loading() { None } else { Some(self.rest(&info).await?) };
-        Ok(Answer { node: self.node.clone(), at_ms, info, told })
+        Ok(Answer { node: self.node.clone(), at_ms, took: began.elapsed(), info, told })
     }
 
     async fn rest(&self, info: &ServerInfo) -> Result<Told, AskError> {

@@ -232,7 +232,7 @@ mod tests {
             slots: vec![SlotReading { slot: slot(), at_ms, keys: 10, counters, memory: None }],
             samples: Vec::new(),
         };
-        Answer { node, at_ms, info: ServerInfo::parse(&info), told: Some(told) }
+        Answer { node, at_ms, took: Duration::ZERO, info: ServerInfo::parse(&info), told: Some(told) }
     }
 
     fn learn(memory: &mut Memory, name: char, at_ms: u64, slot_cpu: u64) -> f64 {

@@ -89,7 +89,7 @@ fn answer(node: ModelNode, story: &Story, at_ms: u64) -> Answer {
         samples: Vec::new(),
         view: View { myself: NodeRecord { myself: true, ..node.record.clone() }, story: story.clone() },
     };
-    Answer { node: node.record.address, at_ms, info, told: Some(told) }
+    Answer { node: node.record.address, at_ms, took: Duration::ZERO, info, told: Some(told) }
 }
 
 /// A server that counts everything: what a policy sees is then noise and delay, and no estimate.

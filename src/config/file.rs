@@ -420,12 +420,19 @@ pub(super) struct Http {
     pub(super) operators_file: Option<PathBuf>,
     #[serde(serialize_with = "for_whom::path")]
     pub(super) viewers_file: Option<PathBuf>,
+    pub(super) slot_metrics: bool,
 }
 
 impl Default for Http {
     fn default() -> Self {
         // The loopback address, since whoever reaches it may look.
-        Self { listen: "127.0.0.1:9899".into(), socket: None, operators_file: None, viewers_file: None }
+        Self {
+            listen: "127.0.0.1:9899".into(),
+            socket: None,
+            operators_file: None,
+            viewers_file: None,
+            slot_metrics: false,
+        }
     }
 }
 

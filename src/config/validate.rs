@@ -382,7 +382,7 @@ fn http(section: file::Http, listen: Option<SocketAddr>, state_dir: &Path, base:
         None => Some(state_dir.join(SOCKET)),
     };
     let (operators_file, viewers_file) = (file(section.operators_file), file(section.viewers_file));
-    Http { listen, socket, socket_is_wanted, operators_file, viewers_file }
+    Http { listen, socket, socket_is_wanted, operators_file, viewers_file, slot_metrics: section.slot_metrics }
 }
 
 fn listen(section: &file::Http, notes: &mut Notes) -> Option<SocketAddr> {

@@ -142,6 +142,13 @@ pub enum Notice {
     Standby(usize),
     /// Bytes of linear memory that the policy holds.
     PolicyMemory(usize),
+    /// A node has answered all that it is asked in a look.
+    Answered {
+        /// Seconds from the first question to the last answer.
+        seconds: f64,
+        /// Whether it is a primary.
+        primary: bool,
+    },
     /// Our own probe of a node came back, while slots are being moved or not.
     Probe {
         /// Seconds that it took.

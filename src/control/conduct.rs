@@ -40,7 +40,7 @@ use crate::clock::now_ms;
 use crate::config::{Config, Hours};
 use crate::guard::all_members;
 use crate::migration::{Stop, StopHandle};
-use crate::model::{CycleOutcome, CycleReport, Mode, resource};
+use crate::model::{CycleOutcome, CycleReport, Mode, Trigger, resource};
 use crate::policy::{self, LoadedPolicy};
 use crate::store::{Event as Happening, Store, StoredEvent};
 use crate::telemetry::chain;
@@ -143,6 +143,8 @@ pub(super) struct Control {
     accept_members: bool,
     next_cycle: u64,
     next_turn_at: Instant,
+    /// Why the next turn begins when it does.
+    trigger: Trigger,
     /// The cycle that ended last.
     last: Option<Arc<CycleReport>>,
     doing: watch::Sender<Doing>,
@@ -183,6 +185,7 @@ impl Control {
             waiting: None,
             accept_members: false,
             next_turn_at: Instant::now(),
+            trigger: Trigger::Start,
             last: None,
             doing,
             progress,
@@ -289,6 +292,12 @@ impl Control {
         }
     }
 
+    /// The next turn begins as soon as none is under way.
+    fn begin_soon(&mut self, trigger: Trigger) {
+        self.next_turn_at = Instant::now();
+        self.trigger = trigger;
+    }
+
     fn begin_turn(&mut self) {
         self.end_pause();
         let Some(mut crew) = self.crew.take() else { return };
@@ -307,12 +316,14 @@ impl Control {
         let orders = self.orders(stopped);
         self.next_cycle += 1;
         self.next_turn_at = Instant::now() + self.config.interval;
+        self.trigger = Trigger::Interval;
         self.running = Some(Running { turn: tokio::spawn(turn::take(crew, orders)), stop });
     }
 
     fn orders(&self, stop: Stop) -> Orders {
         Orders {
             cycle: self.next_cycle,
+            trigger: self.trigger,
             mode: self.mode().0,
             why_no_policy: self.status.why_no_policy(),
             config: self.config.clone(),
@@ -416,6 +427,7 @@ impl Control {
                 self.keep_standing();
                 self.accept_members = true;
                 self.settle_mode_as(before, &who, &why, false);
+                self.begin_soon(Trigger::Command);
                 Ok(self.mode().1)
             }
             Command::Cancel { who, why } => self.cancel(who, why),

@@ -92,7 +92,8 @@ pub async fn run(config: Config, forced: Option<Mode>) -> Result<(), RunError> {
     let signals = Signals::listen().map_err(RunError::Signals)?;
     let store = Arc::new(Store::open(&config.state_dir)?);
     let host = PolicyHost::new(config.policy.settings.clone())?;
-    let metrics = Arc::new(Metrics::new(&config.cluster.name));
+    let metrics = Metrics::new(&config.cluster.name);
+    let metrics = Arc::new(if config.http.slot_metrics { metrics.with_every_slot() } else { metrics });
     let listener = listen(config.http.listen).await?;
     let socket = socket(&config.http).await?;
     let status = first_status(&config);

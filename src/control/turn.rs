@@ -35,7 +35,7 @@ use crate::guard::{self, ApprovedPlan, Ledger, Past, members};
 use crate::migration::{self, Amount, Context, Intent, IntentId, Journal, JournalError, Recovery, Stop, Tally};
 use crate::model::{
     Address, CycleOutcome, CycleReport, MigrationReport, Mode, Move, NodeId, Plan, PolicyId, ShadowReport, SlotSet,
-    Snapshot,
+    Snapshot, Trigger,
 };
 use crate::policy::{Policy as _, PolicyFailure, PolicyHost, Source};
 use crate::store::{Basis, Event};
@@ -62,6 +62,7 @@ pub(super) struct Crew {
 /// What a turn is told.
 pub(super) struct Orders {
     pub(super) cycle: u64,
+    pub(super) trigger: Trigger,
     pub(super) mode: Mode,
     /// What to say when there is no policy to ask.
     pub(super) why_no_policy: String,
@@ -198,7 +199,8 @@ async fn keep(orders: &Orders, turn: &Turn) {
 
 impl Turn {
     fn begin(orders: &Orders) -> Self {
-        let report = CycleReport::begin(orders.cycle, now_ms(), orders.mode);
+        let begun = CycleReport::begin(orders.cycle, now_ms(), orders.mode);
+        let report = CycleReport { trigger: orders.trigger, ..begun };
         Self {
             report,
             snapshot: None,
@@ -265,6 +267,9 @@ async fn look(crew: &mut Crew, orders: &Orders, turn: &mut Turn) -> Option<Arc<S
             learn_members(crew, orders, &snapshot).await;
             turn.report.snapshot = Some(snapshot.summary());
             turn.snapshot = Some(snapshot.clone());
+            for (primary, took) in crew.collector.answered() {
+                (orders.notify)(Notice::Answered { seconds: took.as_secs_f64(), primary });
+            }
             // What follows may take minutes.
             (orders.notify)(Notice::Seen(snapshot.clone()));
             Some(snapshot)

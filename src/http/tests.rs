@@ -258,6 +258,7 @@ impl Server {
             socket_is_wanted: false,
             operators_file: Some(path("operators")),
             viewers_file: guarded.then(|| path("viewers")),
+            slot_metrics: false,
         };
         let control = Handle::new(requests, status);
         let faces = Arc::new(Faces::new(control, Arc::new(Metrics::new("test")), store.clone(), http));

@@ -7,7 +7,7 @@ use prometheus::{CounterVec, Gauge, GaugeVec};
 
 use super::family::Families;
 use crate::control::{NodeRow, Scale, node_rows};
-use crate::model::{Address, NO_OWNER, Problem, SLOT_COUNT, Snapshot, Tag, resource};
+use crate::model::{Address, NO_OWNER, Problem, SLOT_COUNT, SlotId, Snapshot, Tag, resource};
 
 /// Slots shown by their load: enough to see a giant one and its kin, few enough for any cluster.
 const HOT_SLOTS: usize = 16;
@@ -29,7 +29,12 @@ const ERRORS: [&str; 12] = [
     "MISCONF",
 ];
 const OTHER: &str = "other";
-const ROLES: [&str; 2] = ["primary", "replica"];
+/// What is looked at: the cluster as a whole, and its nodes by their role.
+pub(super) const SOURCES: [&str; 3] = [CLUSTER, PRIMARY, REPLICA];
+pub(super) const CLUSTER: &str = "cluster";
+pub(super) const PRIMARY: &str = "primary";
+pub(super) const REPLICA: &str = "replica";
+const ROLES: [&str; 2] = [PRIMARY, REPLICA];
 
 #[derive(Debug)]
 pub(super) struct Nodes {
@@ -44,6 +49,8 @@ pub(super) struct Nodes {
     server_errors: CounterVec,
     standby: Gauge,
     hot_slots: GaugeVec,
+    /// One for each slot; absent unless they are wanted.
+    every_slot: Option<Vec<Gauge>>,
     info: GaugeVec,
     figures: Vec<Figure>,
     /// Nodes that have series, with the labels of their `info`.
@@ -82,7 +89,7 @@ impl Nodes {
                 "ballast_collect_errors_total",
                 "Looks at the cluster that failed, by what could not be asked.",
                 "source",
-                ["cluster", "primary", "replica"],
+                SOURCES,
             ),
             server_errors: cluster.counters(
                 "ballast_server_errors_total",
@@ -96,6 +103,7 @@ impl Nodes {
                 "Load of the sixteen slots that load their primaries most.",
                 &["slot"],
             ),
+            every_slot: None,
             info: cluster.gauges(
                 "ballast_node_info",
                 "A primary of the cluster; always 1.",
@@ -108,10 +116,16 @@ impl Nodes {
         nodes
     }
 
+    /// Shows the load of each slot from now on.
+    pub(super) fn show_every_slot(&mut self, cluster: &Families<'_>) {
+        let family = cluster.gauges("ballast_slot_cpu_seconds_per_second", "Load of a slot on its primary.", &["slot"]);
+        self.every_slot = Some(SlotId::all().map(|slot| family.with_label_values(&[&slot.to_string()])).collect());
+    }
+
     /// The cluster could not be seen; what was seen before stays, with its time.
     pub(super) fn unseen(&self) {
         self.up.set(0.0);
-        self.collect_errors.with_label_values(&["cluster"]).inc();
+        self.collect_errors.with_label_values(&[CLUSTER]).inc();
     }
 
     /// Shows what was seen.
@@ -121,8 +135,8 @@ impl Nodes {
         self.problems.set(snapshot.problems.len() as f64);
         for problem in &snapshot.problems {
             match problem {
-                Problem::PrimaryUnreachable { .. } => self.collect_errors.with_label_values(&["primary"]).inc(),
-                Problem::ReplicaUnreachable { .. } => self.collect_errors.with_label_values(&["replica"]).inc(),
+                Problem::PrimaryUnreachable { .. } => self.collect_errors.with_label_values(&[PRIMARY]).inc(),
+                Problem::ReplicaUnreachable { .. } => self.collect_errors.with_label_values(&[REPLICA]).inc(),
                 _ => (),
             }
         }
@@ -165,6 +179,9 @@ impl Nodes {
     fn hot_slots(&self, snapshot: &Snapshot) {
         self.hot_slots.reset();
         let Some(load) = snapshot.slot_column(resource::CPU_USEC) else { return };
+        for (gauge, usec) in self.every_slot.iter().flatten().zip(load.iter()) {
+            gauge.set(usec / 1e6);
+        }
         let mut by_load: Vec<(usize, f64)> = load.iter().copied().enumerate().filter(|(_, load)| *load > 0.0).collect();
         by_load.sort_unstable_by(|one, other| other.1.total_cmp(&one.1));
         for (slot, usec) in by_load.into_iter().take(HOT_SLOTS) {
@@ -271,10 +288,10 @@ fn count_members(snapshot: &Snapshot) -> BTreeMap<(&'static str, &'static str), 
             _ if primary.is(Tag::Loading) => "loading",
             _ => "ok",
         };
-        *counts.entry(("primary", state)).or_default() += 1;
+        *counts.entry((PRIMARY, state)).or_default() += 1;
     }
     for replica in &snapshot.replicas {
-        *counts.entry(("replica", if replica.online { "ok" } else { "offline" })).or_default() += 1;
+        *counts.entry((REPLICA, if replica.online { "ok" } else { "offline" })).or_default() += 1;
     }
     counts
 }

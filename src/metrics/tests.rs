@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::*;
 use crate::migration::{Amount, Overall, Progress};
 use crate::model::{
-    Address, CycleOutcome, CycleReport, MigrationReport, Mode, NodeColumn, Owners, Primary, Protocol, RefusalCheck,
-    SLOT_COUNT, ShadowReport, Snapshot, resource,
+    Address, CycleOutcome, CycleReport, MigrationReport, Mode, NodeColumn, Owners, Plan, Prediction, Primary, Protocol,
+    RefusalCheck, SLOT_COUNT, ShadowReport, Snapshot, Spread, Tag, resource,
 };
 use crate::store::{Event, StoredEvent};
 
@@ -22,6 +22,9 @@ fn every_value_of_a_closed_label_exists_from_the_start() {
     has(&text, r#"ballast_policy_calls_total{result="memory-limit"} 0"#);
     has(&text, r#"ballast_moves_total{method="atomic",result="moved"} 0"#);
     has(&text, r#"ballast_probe_duration_seconds_count{phase="migrating"} 0"#);
+    has(&text, r#"ballast_plans_total{outcome="executed",trigger="command"} 0"#);
+    has(&text, r#"ballast_collect_duration_seconds_count{source="replica"} 0"#);
+    has(&text, "ballast_migrate_batch_duration_seconds_count 0");
 }
 
 #[test]
@@ -36,6 +39,15 @@ fn series_of_the_cluster_carry_its_name_and_those_of_the_process_do_not() {
     }
 }
 
+#[test]
+fn every_slot_is_shown_where_that_is_wanted() {
+    let metrics = Metrics::new("test").with_every_slot();
+    see(&metrics, &snapshot(3));
+    let text = metrics.encode();
+    assert_eq!(text.matches("\nballast_slot_cpu_seconds_per_second{").count(), SLOT_COUNT);
+    has(&text, r#"ballast_slot_cpu_seconds_per_second{slot="16383"} 0.016383"#);
+}
+
 /// Prometheus pays for each series for as long as it keeps anything: none may come unnoticed, least of all one for each node.
 #[test]
 fn as_many_series_as_were_agreed_at_six_nodes_and_at_a_thousand() {
@@ -47,7 +59,7 @@ fn as_many_series_as_were_agreed_at_six_nodes_and_at_a_thousand() {
 }
 
 /// Those of nodes left out.
-const OF_THE_CLUSTER: usize = 214;
+const OF_THE_CLUSTER: usize = 271;
 const OF_A_NODE: usize = 13;
 
 #[test]
@@ -79,7 +91,7 @@ fn a_cluster_that_cannot_be_seen_is_down_and_keeps_its_last_figures() {
     metrics.observe(&Notice::Cycle { report: Arc::new(report), snapshot: None });
     let text = metrics.encode();
     has(&text, r#"ballast_cluster_up 0"#);
-    has(&text, r#"ballast_plans_total{outcome="not-collected"} 1"#);
+    has(&text, r#"ballast_plans_total{outcome="not-collected",trigger="interval"} 1"#);
     has(&text, r#"ballast_snapshot_timestamp_seconds 1700000000"#);
 }
 
@@ -119,9 +131,8 @@ fn one_mode_and_one_policy_are_shown() {
 
 /// Whether there is this sample; the cluster's name, which another test is about, is left out.
 fn has(text: &str, line: &str) {
-    let text = [r#",cluster="test""#, r#"{cluster="test"}"#]
-        .iter()
-        .fold(text.to_owned(), |text, label| text.replace(label, ""));
+    let text =
+        text.replace(r#"{cluster="test","#, "{").replace(r#",cluster="test""#, "").replace(r#"{cluster="test"}"#, "");
     assert!(text.lines().any(|candidate| candidate == line), "no line `{line}` in\n{text}");
 }
 
@@ -213,6 +224,7 @@ fn keys_and_bytes_are_counted_while_they_move_and_once_only() {
         bytes: 2_200,
         duration_ms: 5,
         pace: crate::model::PaceReport {
+            rounds: Spread { counts: [0, 0, 3, 1, 0, 0, 0, 0, 0, 2], seconds: 1.5 },
             share: 0.5,
             eased: [("latency".to_owned(), 7)].into(),
             ..crate::model::PaceReport::default()
@@ -223,6 +235,10 @@ fn keys_and_bytes_are_counted_while_they_move_and_once_only() {
     moving(10, 90);
     let text = metrics.encode();
     has(&text, "ballast_move_pace_ratio 0.5");
+    has(&text, r#"ballast_migrate_batch_duration_seconds_bucket{le="0.002"} 3"#);
+    has(&text, r#"ballast_migrate_batch_duration_seconds_bucket{le="0.5"} 4"#);
+    has(&text, r#"ballast_migrate_batch_duration_seconds_bucket{le="+Inf"} 6"#);
+    has(&text, "ballast_migrate_batch_duration_seconds_sum 1.5");
     has(&text, "ballast_move_eased_total{reason=\"latency\"} 7");
     has(&text, "ballast_move_keys_total 310");
     has(&text, "ballast_move_bytes_total 2340");
@@ -291,4 +307,74 @@ fn whoever_leads_says_so_and_how_often_that_changed() {
     has(&text, "ballast_leader 1");
     has(&text, "ballast_leader_transitions_total 2");
     has(&mode(Mode::Auto, Mode::Paused), "ballast_leader_transitions_total 2");
+}
+
+/// What `docs/metrics.md` lists is what there is: names, labels, kinds and words.
+#[test]
+fn the_documentation_lists_every_metric() {
+    let metrics = Metrics::new("test").with_every_slot();
+    see(&metrics, &snapshot(3));
+    let shadow = ShadowReport {
+        name: "new".into(),
+        policy: Some(policy()),
+        predictions: [("cpu".to_owned(), Prediction { imbalance_before: 2.0, imbalance_after: 1.0, floor: 1.0 })]
+            .into(),
+        ..ShadowReport::default()
+    };
+    let plan = Plan {
+        policy: policy(),
+        generation: 1,
+        moves: Vec::new(),
+        summary: String::new(),
+        gauges: vec![("spread".to_owned(), 1.0)],
+    };
+    let told = CycleReport { shadows: vec![shadow], plan: Some(plan), ..report(CycleOutcome::NoChange) };
+    metrics.observe(&Notice::Cycle { report: Arc::new(told), snapshot: Some(Arc::new(draining())) });
+    metrics.observe(&Notice::Seen(Arc::new(draining())));
+    let loaded = Event::PolicyLoaded { policy: policy(), source: "p.wasm".into() };
+    metrics.observe(&Notice::Event(StoredEvent { id: 1, at_ms: 5_000, event: loaded }));
+    metrics.http_request("/metrics", "GET", 200, 0.001);
+    metrics.webhook("chat", "delivered", 1);
+
+    let listed = list(&metrics.encode());
+    let written = include_str!("../../docs/metrics.md");
+    let missing: Vec<&String> = listed.iter().filter(|row| !written.contains(row.as_str())).collect();
+    assert!(missing.is_empty(), "docs/metrics.md lacks:\n{}", missing.into_iter().cloned().collect::<String>());
+    let rows = written.lines().filter(|line| line.starts_with("| `ballast_")).count();
+    assert_eq!(rows, listed.len(), "docs/metrics.md lists metrics that do not exist");
+}
+
+/// A row of a table for each family of ours.
+fn list(text: &str) -> Vec<String> {
+    let mut rows = Vec::new();
+    let (mut help, mut kind) = ("", "");
+    for line in text.lines() {
+        if let Some(told) = line.strip_prefix("# HELP ") {
+            help = told.split_once(' ').map_or("", |(_, help)| help);
+        } else if let Some(told) = line.strip_prefix("# TYPE ") {
+            kind = told.split_once(' ').map_or("", |(_, kind)| kind);
+        } else if !help.is_empty() && line.starts_with("ballast_") {
+            let end = line.find(['{', ' ']).expect("a sample has a value");
+            let name = ["_bucket", "_sum", "_count"].iter().fold(&line[..end], |name, suffix| match kind {
+                "histogram" => name.strip_suffix(suffix).unwrap_or(name),
+                _ => name,
+            });
+            let labels = line[end..].split(['{', ',']).filter_map(|label| Some(label.split_once("=\"")?.0));
+            let labels: Vec<String> =
+                labels.filter(|label| !["cluster", "le"].contains(label)).map(|label| format!("`{label}`")).collect();
+            rows.push(format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(", ")));
+            help = "";
+        }
+    }
+    rows
+}
+
+fn policy() -> crate::model::PolicyId {
+    crate::model::PolicyId { name: "p".into(), version: "1".into(), digest: "a".repeat(64) }
+}
+
+fn draining() -> Snapshot {
+    let mut snapshot = snapshot(3);
+    snapshot.primaries[0].tags.push(Tag::Draining);
+    snapshot
 }

@@ -4,9 +4,10 @@ use std::sync::{Mutex, PoisonError};
 
 use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramVec};
 
-use super::family::Families;
+use super::family::{Families, Spreads};
+use super::nodes::{CLUSTER, PRIMARY, REPLICA, SOURCES};
 use crate::migration::{Overall, Progress};
-use crate::model::{CycleOutcome, CycleReport, MigrationReport, PaceReport, Protocol, RefusalCheck};
+use crate::model::{CycleOutcome, CycleReport, MigrationReport, PaceReport, Protocol, RefusalCheck, Trigger};
 use crate::policy::FailureKind;
 
 /// From three nodes on one machine to a thousand across a slow network.
@@ -32,7 +33,7 @@ pub(super) struct Work {
     prediction_error: GaugeVec,
     proposed: Counter,
     rejected: CounterVec,
-    collect_duration: Histogram,
+    collect_duration: HistogramVec,
     policy_calls: CounterVec,
     policy_duration: Histogram,
     policy_memory: Gauge,
@@ -51,8 +52,7 @@ pub(super) struct Work {
     move_duration: HistogramVec,
     pace_share: Gauge,
     eased: CounterVec,
-    rounds: Counter,
-    round_seconds: Counter,
+    rounds: Spreads,
     retries: CounterVec,
     throttled: CounterVec,
     probe_duration: HistogramVec,
@@ -61,7 +61,11 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn new(cluster: &Families<'_>) -> Self {
         let work = Self {
-            plans: cluster.counters("ballast_plans_total", "Cycles, by how they ended.", "outcome", OUTCOMES),
+            plans: cluster.counters_by(
+                "ballast_plans_total",
+                "Cycles, by why they began and how they ended.",
+                &["trigger", "outcome"],
+            ),
             plan_moves: cluster.gauge("ballast_plan_moves", "Moves that the guard let through in the last cycle."),
             imbalance: cluster.gauges(
                 "ballast_cluster_imbalance_ratio",
@@ -91,9 +95,10 @@ impl Work {
                 "guard",
                 RefusalCheck::ALL.map(RefusalCheck::as_str),
             ),
-            collect_duration: cluster.histogram(
+            collect_duration: cluster.histograms(
                 "ballast_collect_duration_seconds",
-                "Time to see the cluster.",
+                "Time to see the cluster, and of each primary and replica to answer all that it is asked.",
+                "source",
                 COLLECT_BUCKETS,
             ),
             policy_calls: cluster.counters(
@@ -149,12 +154,10 @@ impl Work {
                 "reason",
                 PaceReport::REASONS,
             ),
-            rounds: cluster.counter(
-                "ballast_migrate_rounds_total",
+            rounds: cluster.spreads(
+                "ballast_migrate_batch_duration_seconds",
                 "Pipelines of MIGRATE that moved keys; a source executes each with nobody in between.",
             ),
-            round_seconds: cluster
-                .counter("ballast_migrate_round_seconds_total", "Time that pipelines of MIGRATE took, all together."),
             retries: cluster.counters(
                 "ballast_move_retries_total",
                 "Times that a refused command was said again, by what was waited for.",
@@ -186,6 +189,12 @@ impl Work {
                 work.moves.with_label_values(&[method.as_str(), result]);
             }
         }
+        for (trigger, outcome) in Trigger::ALL.iter().flat_map(|trigger| OUTCOMES.map(|outcome| (trigger, outcome))) {
+            work.plans.with_label_values(&[trigger.as_str(), outcome]);
+        }
+        for source in SOURCES {
+            work.collect_duration.with_label_values(&[source]);
+        }
         for phase in ["idle", "migrating"] {
             work.probe_duration.with_label_values(&[phase]);
         }
@@ -200,7 +209,7 @@ impl Work {
     }
 
     pub(super) fn cycle(&self, report: &CycleReport) {
-        self.plans.with_label_values(&[report.outcome.as_str()]).inc();
+        self.plans.with_label_values(&[report.trigger.as_str(), report.outcome.as_str()]).inc();
         self.plan_moves.set(report.approved.len() as f64);
         for (resource, prediction) in &report.predictions {
             self.imbalance.with_label_values(&[resource]).set(prediction.imbalance_before);
@@ -216,7 +225,7 @@ impl Work {
             self.rejected.with_label_values(&[refusal.check.as_str()]).inc_by(moves as f64);
         }
         if report.snapshot.is_some() {
-            self.collect_duration.observe(report.timings.collect_ms / 1e3);
+            self.collect_duration.with_label_values(&[CLUSTER]).observe(report.timings.collect_ms / 1e3);
         }
         self.policy_call(report);
         report.migrations.iter().for_each(|migration| self.migration(migration));
@@ -266,8 +275,7 @@ impl Work {
         for (reason, count) in &migration.pace.eased {
             self.eased.with_label_values(&[reason]).inc_by(*count as f64);
         }
-        self.rounds.inc_by(migration.pace.rounds.times as f64);
-        self.round_seconds.inc_by(migration.pace.rounds.seconds);
+        self.rounds.add(&migration.pace.rounds);
         for (reason, rests) in &migration.pace.rests {
             if PaceReport::RETRIES.contains(&reason.as_str()) {
                 self.retries.with_label_values(&[reason]).inc_by(rests.times as f64);
@@ -294,6 +302,12 @@ impl Work {
         if let Some(overall) = overall {
             self.count(overall.keys_moved, overall.bytes_moved);
         }
+    }
+
+    /// A node has answered all that it was asked.
+    pub(super) fn answered(&self, seconds: f64, primary: bool) {
+        let source = if primary { PRIMARY } else { REPLICA };
+        self.collect_duration.with_label_values(&[source]).observe(seconds);
     }
 
     pub(super) fn policy_memory(&self, bytes: usize) {

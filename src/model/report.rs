@@ -59,6 +59,37 @@ impl fmt::Display for Mode {
     }
 }
 
+/// Why a cycle begins when it does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trigger {
+    /// The daemon has started.
+    Start,
+    /// It was time.
+    #[default]
+    Interval,
+    /// Somebody resumed it, drains a node, or approved a plan.
+    Command,
+    /// This daemon leads from now on.
+    Lead,
+}
+
+impl Trigger {
+    /// All of them, for closed label sets.
+    pub const ALL: [Self; 4] = [Self::Start, Self::Interval, Self::Command, Self::Lead];
+
+    /// The trigger as reports and metrics write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Interval => "interval",
+            Self::Command => "command",
+            Self::Lead => "lead",
+        }
+    }
+}
+
 /// A check of the guard, by the name that the configuration, logs and metrics use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -241,7 +272,7 @@ pub struct PaceReport {
     pub eased: BTreeMap<String, u64>,
     /// Pipelines of `MIGRATE` that moved something, and how long they took: a source executes each with nobody in between.
     #[serde(default)]
-    pub rounds: Spent,
+    pub rounds: Spread,
     /// Rests, by what asked for them: one of [`PaceReport::THROTTLES`] or [`PaceReport::RETRIES`], or `job`.
     #[serde(default)]
     pub rests: BTreeMap<String, Spent>,
@@ -265,6 +296,46 @@ impl Spent {
 
     fn since(self, earlier: Self) -> Self {
         Self { times: self.times.saturating_sub(earlier.times), seconds: (self.seconds - earlier.seconds).max(0.0) }
+    }
+}
+
+/// How long something took that happened many times: a histogram.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spread {
+    /// How often it took at most each of [`Spread::BOUNDS`], and more than the bound before; at last, more than all of them.
+    pub counts: [u64; Spread::BOUNDS.len() + 1],
+    /// Seconds, all together.
+    pub seconds: f64,
+}
+
+impl Spread {
+    /// Upper bounds, in seconds: from a handful of small keys on a quick server to a key that should not be there.
+    pub const BOUNDS: [f64; 9] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5];
+
+    /// Once more.
+    pub fn add(&mut self, took: Duration) {
+        let took = took.as_secs_f64();
+        self.counts[Self::BOUNDS.partition_point(|bound| *bound < took)] += 1;
+        self.seconds += took;
+    }
+
+    /// How often it happened.
+    #[must_use]
+    pub fn times(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Both together.
+    pub fn merge(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
+        self.seconds += other.seconds;
+    }
+
+    fn since(mut self, earlier: Self) -> Self {
+        self.counts.iter_mut().zip(earlier.counts).for_each(|(count, less)| *count = count.saturating_sub(less));
+        self.seconds = (self.seconds - earlier.seconds).max(0.0);
+        self
     }
 }
 
@@ -395,6 +466,9 @@ pub struct CycleReport {
     pub started_at_ms: u64,
     /// The mode that it ran in.
     pub mode: Mode,
+    /// Why it began when it did.
+    #[serde(default)]
+    pub trigger: Trigger,
     /// What was seen; absent when the cluster could not be seen.
     pub snapshot: Option<SnapshotSummary>,
     /// Who was asked.
@@ -435,6 +509,7 @@ impl CycleReport {
             cycle,
             started_at_ms,
             mode,
+            trigger: Trigger::Interval,
             snapshot: None,
             policy: None,
             plan: None,
@@ -478,4 +553,30 @@ pub struct Timings {
     pub review_ms: f64,
     /// Moving slots.
     pub migrate_ms: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_counts_by_bounds_and_forgets_what_was_before() {
+        let mut spread = Spread::default();
+        for millis in [0.5, 0.6, 1.0, 700.0] {
+            spread.add(Duration::from_secs_f64(millis / 1e3));
+        }
+        assert_eq!(spread.counts, [1, 2, 0, 0, 0, 0, 0, 0, 0, 1]);
+        let before = spread;
+        spread.add(Duration::from_millis(20));
+        let since = spread.since(before);
+        assert_eq!((since.counts, since.times()), ([0, 0, 0, 0, 0, 1, 0, 0, 0, 0], 1));
+        assert!((since.seconds - 0.02).abs() < 1e-9);
+    }
+
+    #[test]
+    fn reports_of_rounds_that_were_only_counted_can_be_read() {
+        let told = r#"{"times": 7, "seconds": 0.5}"#;
+        let spread: Spread = serde_json::from_str(told).expect("an older daemon wrote it");
+        assert_eq!((spread.times(), spread.seconds), (0, 0.5));
+    }
 }

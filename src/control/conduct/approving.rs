@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::super::approval::{Waiting, approved_in, digest, name};
@@ -11,7 +10,7 @@ use super::super::turn::Turn;
 use super::{Control, Happening, WAITING};
 use crate::clock::now_ms;
 use crate::migration::Amount;
-use crate::model::{Mode, Snapshot};
+use crate::model::{Mode, Snapshot, Trigger};
 use crate::telemetry::chain;
 
 /// Who dropped a plan that nobody dropped.
@@ -69,7 +68,7 @@ impl Control {
         self.keep_waiting().map_err(|why| format!("it cannot be kept: {why}"))?;
         info!(plan, who, why, "a plan is approved");
         self.tell(Happening::PlanApproved { plan: plan.to_owned(), who, why });
-        self.next_turn_at = Instant::now();
+        self.begin_soon(Trigger::Command);
         Ok(format!("plan {plan} is carried out in the next cycle, if the cluster is still as it saw it"))
     }
 

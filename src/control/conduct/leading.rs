@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::super::command::Answer;
@@ -11,7 +11,7 @@ use super::super::peers::{Peers, read};
 use super::{Control, DRAINS, MEMBERS, PAST, PROMOTION, Promotion, SCALER, SCALING, STANDING, WAITING};
 use crate::clock::now_ms;
 use crate::lease::Shared;
-use crate::model::{Mode, NodeId};
+use crate::model::{Mode, NodeId, Trigger};
 use crate::telemetry::chain;
 
 /// For so long an answer waits until the other daemons know of what it promises, and an end until the lease is given back.
@@ -41,7 +41,7 @@ impl Control {
         }
         if elected {
             // What was left behind is not to wait for a cycle's time.
-            self.next_turn_at = Instant::now();
+            self.begin_soon(Trigger::Lead);
         }
         self.settle_mode(self.status.mode, "lease", false);
     }

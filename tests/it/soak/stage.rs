@@ -205,9 +205,9 @@ impl<'h> Stage<'h> {
         format!("{} is to leave with {} slots, of {all} primaries", leaver.address, leaver.slots.len())
     }
 
-    /// The primaries, once the daemon sees the same ones as the servers.
+    /// The primaries, once the daemon sees the same ones as the servers: a cycle that moves slots looks again at its end.
     async fn until_known(&self) -> Vec<NodeView> {
-        eventually("the daemon knows all primaries", PATIENCE, async || {
+        eventually("the daemon knows all primaries", DRAIN_PATIENCE, async || {
             let mut view = self.cluster.view().await.ok()?;
             view.retain(|node| node.role == Role::Primary && node.is_well());
             let status = self.daemon().status().await;
