@@ -31,7 +31,7 @@ use crate::migration::Intent;
 pub use campaign::{Ended, Lease};
 pub use etcd::EtcdError;
 pub use fence::{Fence, Fenced};
-pub use journal::SharedJournal;
+pub use journal::{NOT_BEGUN, SharedJournal};
 
 /// Where the lease is, and who we are.
 #[derive(Debug, Clone, PartialEq, Eq)]

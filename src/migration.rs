@@ -40,7 +40,7 @@ use crate::cluster::Cluster;
 pub use adopt::{Adopted, Adoption, adopt};
 pub use executor::execute;
 pub use fate::{Foreign, Recovery};
-pub use home::{Double, Ends, Homecoming, bring_home, close, import_from, unhide};
+pub use home::{Double, Ends, Homecoming, bring_home, close, close_once, import_from, unhide};
 pub use journal::{Intent, IntentId, Journal, JournalError, MemoryJournal};
 pub use pace::Pace;
 pub use progress::Progress;

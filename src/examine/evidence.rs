@@ -149,6 +149,23 @@ impl Evidence {
         std::iter::once(primary.clone()).chain(replicas).collect()
     }
 
+    /// The members of the shard that `id` is in, itself included.
+    #[must_use]
+    pub fn kin(&self, id: &NodeId) -> Vec<NodeId> {
+        let member = self.members().find(|member| member.id == *id);
+        match member.map(|member| &member.role) {
+            Some(Role::Replica { of: Some(primary) }) => self.shard(primary),
+            _ => self.shard(id),
+        }
+    }
+
+    /// Whether every primary was heard, and told all that it was asked.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let told = |primary: &NodeRecord| self.nodes.get(&primary.id).is_some_and(|node| node.untold.is_empty());
+        self.topology.primaries.iter().all(told)
+    }
+
     /// Slots with a flag on any node that answered.
     #[must_use]
     pub fn open(&self) -> SlotSet {

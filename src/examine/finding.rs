@@ -183,6 +183,10 @@ fn remedy_of_shape(shape: &Shape) -> String {
         Shape::HalfMoved { .. } | Shape::MigratingOnly { target: Some(_), keys_there: true, .. } => {
             format!("{busy} 'ballast fix' finishes the move")
         }
+        Shape::MigratingOnly { target: None, keys_there: true, .. } => {
+            "bring that node back, or have all others forget it, then 'ballast fix': it may hold keys of them"
+                .to_owned()
+        }
         Shape::MigratingOnly { .. } => format!("{busy} 'ballast fix' closes it: the owner keeps it"),
         Shape::ImportingOnly { keys_there: true, .. } => {
             format!("{busy} 'ballast fix' brings the keys to the owner and closes it")
@@ -260,7 +264,8 @@ fn open(f: &mut fmt::Formatter<'_>, shape: &Shape, slots: &SlotSet, keys: u64) -
                 Some(target) if *keys_there && keys > 0 => write!(f, "; {target} holds {keys} keys of them"),
                 Some(target) if *keys_there => write!(f, "; {target} may hold keys of them"),
                 Some(_) => Ok(()),
-                None => write!(f, "; that node is not a healthy member"),
+                None if *keys_there => write!(f, "; that node is not well, and may hold keys of them"),
+                None => write!(f, "; that node is no member"),
             }
         }
         Shape::ImportingOnly { importer, from, owner, .. } => {

@@ -25,7 +25,8 @@ pub enum Shape {
         to: Party,
         /// The healthy primary of that one's shard, if there is one.
         target: Option<Party>,
-        /// Whether that primary holds keys of it, or may hold some.
+        /// Whether keys of it are there, or may be: a member of the cluster that is not heard, or not well, or does not tell, may hold
+        /// what clients wrote.
         keys_there: bool,
     },
     /// A primary imports it, and its owner does not migrate it there.
@@ -36,7 +37,7 @@ pub enum Shape {
         from: Party,
         /// The owner, if all agree on one.
         owner: Option<Party>,
-        /// Whether the importer holds keys of it.
+        /// Whether the importer holds keys of it, or does not tell.
         keys_there: bool,
     },
     /// A flag that says nothing: a migrating one on a node that does not own the slot, an importing one on its owner.
@@ -99,7 +100,10 @@ impl Scene<'_> {
                     target => Shape::MigratingOnly {
                         source: party(id),
                         to: party(to),
-                        keys_there: target.is_some_and(|node| node.keys_in(self.slot) > 0 || node.hidden > 0),
+                        keys_there: match target {
+                            Some(node) => node.keys_in(self.slot) > 0 || node.hidden > 0 || !node.untold.is_empty(),
+                            None => self.evidence.members().any(|member| member.id == *to),
+                        },
                         target: target.map(|node| party(&node.itself().id)),
                     },
                 }
@@ -112,7 +116,7 @@ impl Scene<'_> {
                     importer: party(id),
                     from: party(from),
                     owner: self.claim.agreed().map(party),
-                    keys_there: node.keys_in(self.slot) > 0,
+                    keys_there: node.keys_in(self.slot) > 0 || !node.untold.is_empty(),
                 }
             }
         })

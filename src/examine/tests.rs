@@ -125,7 +125,7 @@ fn each_way_in_which_a_slot_may_be_open_is_told_apart() {
         (stage().open('a', 7, to('b')), "slots 7 are migrating on a:7000 to b:7000, and nobody imports them"),
         (
             stage().open('a', 7, to('f')),
-            "slots 7 are migrating on a:7000 to unknown node ffffffff, and nobody imports them; that node is not a healthy member",
+            "slots 7 are migrating on a:7000 to unknown node ffffffff, and nobody imports them; that node is no member",
         ),
         (
             stage().open('b', 7, from('d')).holds('b', 7, 2),

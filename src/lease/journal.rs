@@ -11,6 +11,9 @@ use super::etcd::Change;
 use super::{Begun, Term};
 use crate::migration::{Intent, IntentId, Journal, JournalError};
 
+/// What the daemon's own journal says of a migration that etcd did not take note of, and that did not begin.
+pub const NOT_BEGUN: &str = "not begun";
+
 /// A journal of this daemon's own, mirrored in etcd. Intents end here when they have ended there.
 #[derive(Clone)]
 pub struct SharedJournal {
@@ -87,7 +90,7 @@ impl Journal for SharedJournal {
         let why = match self.change(&[Change::Put(self.key(id), written(intent))]) {
             Ok(()) => return Ok(id),
             Err(Unchanged::No(why)) => {
-                self.own.finish(id, "not begun")?;
+                self.own.finish(id, NOT_BEGUN)?;
                 why
             }
             // It may be noted: so it stays here as well, until it is settled, which finds nothing open.

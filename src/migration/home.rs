@@ -93,7 +93,7 @@ pub async fn bring_home(
             close.push(wording::stable(*slot));
         }
     }
-    setslot(cluster, &ends.stray, &close).await?;
+    setslot(cluster, &ends.stray, &close, MOST_RETRIES).await?;
     outcome.map(|()| came)
 }
 
@@ -234,11 +234,11 @@ async fn question<Q: crate::cluster::Question>(
     ask(cluster, node, question, PATIENCE).await.map_err(|error| chain(&error))
 }
 
-/// Says `SETSLOT`s to a node in one pipeline, and again while its replicas lag.
+/// Says `SETSLOT`s to a node in one pipeline, and up to `retries` times again while its replicas lag.
 ///
 /// # Errors
 /// The first refusal, in words.
-async fn setslot(cluster: &dyn Cluster, node: &Address, commands: &[Command]) -> Result<(), String> {
+async fn setslot(cluster: &dyn Cluster, node: &Address, commands: &[Command], retries: u32) -> Result<(), String> {
     if commands.is_empty() {
         return Ok(());
     }
@@ -249,7 +249,7 @@ async fn setslot(cluster: &dyn Cluster, node: &Address, commands: &[Command]) ->
         let refusals: Vec<_> = replies.into_iter().filter_map(|reply| reply.ok().err()).collect();
         let Some(first) = refusals.first() else { return Ok(()) };
         let lags = |error: &ReplyError| matches!(error, ReplyError::Refused(error) if wording::setslot_may_succeed_later(error));
-        if attempt == MOST_RETRIES || !refusals.iter().all(lags) {
+        if attempt == retries || !refusals.iter().all(lags) {
             return Err(format!("{node}: {first}"));
         }
         tokio::time::sleep(STALL_PAUSE * (1 << attempt)).await;
@@ -262,8 +262,19 @@ async fn setslot(cluster: &dyn Cluster, node: &Address, commands: &[Command]) ->
 /// # Errors
 /// The first refusal, in words.
 pub async fn close(node: &Address, slots: &[SlotId], context: &Context) -> Result<(), String> {
-    let commands: Vec<Command> = slots.iter().map(|slot| wording::stable(*slot)).collect();
-    setslot(&*context.cluster, node, &commands).await
+    setslot(&*context.cluster, node, &stable(slots), MOST_RETRIES).await
+}
+
+/// The same, said once: for who looks again before he repeats himself.
+///
+/// # Errors
+/// The first refusal, in words.
+pub async fn close_once(node: &Address, slots: &[SlotId], context: &Context) -> Result<(), String> {
+    setslot(&*context.cluster, node, &stable(slots), 0).await
+}
+
+fn stable(slots: &[SlotId]) -> Vec<Command> {
+    slots.iter().map(|slot| wording::stable(*slot)).collect()
 }
 
 /// Sets `slots` importing on a node, from `source`.
@@ -272,7 +283,7 @@ pub async fn close(node: &Address, slots: &[SlotId], context: &Context) -> Resul
 /// The first refusal, in words.
 pub async fn import_from(node: &Address, slots: &[SlotId], source: &NodeId, context: &Context) -> Result<(), String> {
     let commands: Vec<Command> = slots.iter().map(|slot| wording::importing(*slot, source)).collect();
-    setslot(&*context.cluster, node, &commands).await
+    setslot(&*context.cluster, node, &commands, MOST_RETRIES).await
 }
 
 /// Finds out which of `slots` hold keys on a node that hides those of slots that it neither owns nor imports (Redis from

@@ -48,6 +48,17 @@ impl Intent {
     }
 }
 
+impl Intent {
+    /// The shard, as it was when the migration began, whose primary carries such a flag of this migration.
+    #[must_use]
+    pub fn carriers(&self, flag: &OpenSlot) -> &[NodeId] {
+        match flag.direction {
+            OpenDirection::Migrating(_) => &self.source_shard,
+            OpenDirection::Importing(_) => &self.target_shard,
+        }
+    }
+}
+
 /// A journal's name for an [`Intent`].
 pub type IntentId = i64;
 

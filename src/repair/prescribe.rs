@@ -226,6 +226,13 @@ fn mend_open_slots(evidence: &Evidence, prescription: &mut Prescription) {
             | Shape::MigratingOnly { source, target: Some(target), keys_there: true, .. } => {
                 finish.entry((source.clone(), target.clone())).or_default().push(slot);
             }
+            Shape::MigratingOnly { source, to, target: None, keys_there: true } => {
+                let what =
+                    format!("slot {slot} is migrating on {source} to {to}, which is not well and may hold keys of it");
+                let why = "bring that node back, or have all others forget it (CLUSTER FORGET), then 'ballast fix' again: closed now, \
+                           its keys would be on neither side, or on both once it is back";
+                prescription.refusals.push(Refusal { what, why: why.to_owned() });
+            }
             Shape::MigratingOnly { source, .. } => {
                 let reason = "it owns them, and whom its flag names holds none of their keys".to_owned();
                 close.entry((source.clone(), reason)).or_default().push(slot);

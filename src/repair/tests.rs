@@ -33,6 +33,35 @@ fn each_shape_of_an_open_slot_has_its_repair() {
     }
 }
 
+/// It may hold what clients wrote there, and come back with it.
+#[test]
+fn a_slot_is_not_closed_while_whoever_may_hold_keys_of_it_is_not_heard() {
+    let refused = |evidence: &crate::examine::Evidence| {
+        let prescription = prescribe(evidence, &Assignments::new());
+        assert_eq!(prescription.repairs, []);
+        assert!(prescription.refusals[0].what.contains("may hold keys of it"), "{prescription:?}");
+    };
+    let mut silent = Stage::new().open('a', 7, to('b')).evidence();
+    silent.nodes.remove(&crate::examine::tests::id('b'));
+    refused(&silent);
+    let suspects = |node: &mut crate::examine::Testimony| {
+        let mut records = node.view.story.to_vec();
+        let b = records.iter_mut().find(|record| record.id == crate::examine::tests::id('b')).expect("a member");
+        b.state = crate::model::LinkState::Suspect;
+        for record in &mut records {
+            record.myself = record.id == node.view.myself.id;
+        }
+        node.view = crate::collector::agree::View::new(records).expect("it lists itself");
+    };
+    refused(&Stage::new().open('a', 7, to('b')).holds('b', 7, 3).says('c', suspects).evidence());
+
+    let refuses = |node: &mut crate::examine::Testimony| node.untold.push("NOPERM".into());
+    let uncounted = Stage::new().open('a', 7, to('b')).says('b', refuses);
+    assert_eq!(plan(uncounted), ["finish moving slots 7 from a:7000 to b:7000"]);
+    let uncounted = Stage::new().open('b', 7, from('a')).says('b', refuses);
+    assert_eq!(plan(uncounted), ["bring the keys of slots 7 that b:7000 holds to their owner a:7000"]);
+}
+
 #[test]
 fn keys_come_home_only_when_their_owner_takes_keys_in() {
     let third = Stage::new().open('a', 7, to('b')).open('b', 7, from('a')).open('c', 7, from('a')).holds('c', 7, 1);

@@ -19,7 +19,9 @@ async fn a_flag_on_a_replica_is_cleared_by_way_of_its_primary() {
     let _turn = turn().await;
     let mut cluster =
         start(LocalCluster::of(Kind::Valkey91).map(|builder| builder.primaries(3).replicas(1).empty(1))).await;
-    let home = Home::new(cluster.addresses()[0].clone(), &Settings::default());
+    // An atomic migration sets no flags.
+    let settings = Settings { protocol: "classic", ..Settings::default() };
+    let home = Home::new(cluster.addresses()[0].clone(), &settings);
     let daemon = home.start().await;
     let (slot, source, target) = a_move(&daemon).await;
     // The target has no replica yet.

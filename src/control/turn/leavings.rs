@@ -2,22 +2,34 @@
 //!
 //! A replica that synchronises anew while a slot is open may keep the flag for ever (docs/traps.md, 10); once it is promoted, its
 //! flag stops every move. Whether clearing it is safe is what `repair` knows, as for `ballast fix`. What is known here in
-//! addition is that nobody else set it: a migration of ours that has ended did.
+//! addition is that nobody else set it: a migration of ours that has ended did. What is not known of any member counts against
+//! clearing: here nobody is asked first.
 
+use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::{Crew, Orders};
-use crate::examine::{Audit, Evidence, listen};
-use crate::migration::Intent;
-use crate::model::{Mode, OpenSlot, SlotSet, Snapshot};
-use crate::repair::{Assignments, Repair, perform, prescribe};
-use crate::store::{Event, StoreError};
+use crate::cluster::Cluster;
+use crate::examine::{Audit, Evidence, Party, listen};
+use crate::lease::NOT_BEGUN;
+use crate::migration::{self, Intent};
+use crate::model::{Address, OpenSlot, Protocol, SlotId, SlotSet, Snapshot};
+use crate::repair::{Assignments, Repair, at_work, prescribe};
+use crate::store::{Event, JournalEntry};
 use crate::telemetry::chain;
 
 /// So many of the newest migrations are asked whose flags these are; older ones are left to a person.
 const RECENT: usize = 5_000;
+
+/// Flags are cleared node by node, each after looks of its own; the next turn goes on.
+const NODES_A_TURN: usize = 8;
+
+/// Whoever moves slots changes something within a second.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// Flags that stay: those of the last look, and those that nothing could be done about.
 #[derive(Debug, Default)]
@@ -27,89 +39,241 @@ pub(in crate::control) struct Lasting {
 }
 
 impl Lasting {
-    /// The flags in `snapshot` that were there at the last look too and are worth a try: a flag on a primary always is, since it
-    /// holds up every move, one on a replica once.
+    /// The flags in `snapshot` that were there at the last look too and were not given up.
     fn of(&mut self, snapshot: &Snapshot) -> Vec<OpenSlot> {
         let now = &snapshot.open_slots;
         self.given_up.retain(|open| now.contains(open));
-        let reigns = |open: &OpenSlot| snapshot.index_of(&open.node).is_some();
-        let lasts = |open: &&OpenSlot| self.before.contains(open) && (reigns(open) || !self.given_up.contains(open));
+        let lasts = |open: &&OpenSlot| self.before.contains(open) && !self.given_up.contains(open);
         let lasting: Vec<OpenSlot> = now.iter().filter(lasts).cloned().collect();
         self.before.clone_from(now);
-        self.given_up.extend(lasting.iter().filter(|open| !reigns(open)).cloned());
         lasting
     }
+
+    /// These flags are not looked at again for as long as they stand, but on a primary, where they hold up every move.
+    fn give_up<'a>(&mut self, flags: impl Iterator<Item = &'a OpenSlot>, snapshot: &Snapshot) {
+        self.given_up.extend(flags.filter(|open| snapshot.index_of(&open.node).is_none()).cloned());
+    }
+}
+
+/// Migrations of ours, as far as flags can be theirs.
+struct Past {
+    /// Those that have ended and set flags, newest first.
+    ended: Vec<Intent>,
+    /// Slots of those that have not ended: nobody's business but theirs.
+    unfinished: SlotSet,
 }
 
 /// Clears what migrations of ours that have ended left behind, as far as that is safe; the next look sees it.
 pub(super) async fn clear(crew: &mut Crew, orders: &Orders, snapshot: &Snapshot) {
     let lasting = crew.lasting.of(snapshot);
-    if lasting.is_empty() || orders.mode == Mode::Follower {
+    // Who pauses us to move slots by hand finds nobody else at it.
+    if lasting.is_empty() || !orders.mode.acts() {
         return;
     }
-    let ended = match ended(orders).await {
-        Ok(ended) => ended,
-        Err(error) => return warn!(error = %chain(&error), "whose flags these are cannot be told"),
+    let past = match past(orders).await {
+        Ok(past) => past,
+        Err(error) => return warn!(error = %chain(&*error), "whose flags these are cannot be told"),
     };
-    let slots = ours(&lasting, &ended);
+    let slots = past.ours(&lasting);
+    let not_ours = |open: &&OpenSlot| !slots.contains(open.slot) && !past.unfinished.contains(open.slot);
+    crew.lasting.give_up(lasting.iter().filter(not_ours), snapshot);
     if slots.is_empty() {
         return;
     }
     let addresses: Vec<_> = snapshot.members().map(|(_, address)| address.clone()).collect();
-    let evidence = match listen(&*crew.cluster, &addresses, &Audit::Slots(slots.clone())).await {
-        Ok(evidence) => evidence,
-        Err(error) => return warn!(%slots, error = %chain(&error), "flags of ours that were left behind stay for now"),
-    };
-    let context = orders.context(crew.cluster.clone(), None);
-    for (close, why) in closable(&evidence, &slots, &ended) {
-        let Repair::Close { slots, node, .. } = &close else { continue };
-        match perform(&close, &evidence, &context).await {
-            Ok(_) => {
-                info!(%slots, %node, why, "a flag that an ended migration of ours had left behind is cleared");
-                orders.tell(Event::FlagsCleared { slots: slots.clone(), node: node.to_string(), why });
-            }
-            Err(error) => warn!(%slots, %node, error, "a flag of ours that was left behind stays for now"),
-        }
+    let looks = Looks { cluster: crew.cluster.clone(), addresses, slots: &slots, past: &past };
+    match close_all(&looks, orders).await {
+        // What is left on replicas now goes away with them, or with their promotion.
+        Ok(true) => crew.lasting.give_up(lasting.iter(), snapshot),
+        Ok(false) => {}
+        Err(why) => warn!(%slots, why, "flags of ours that were left behind stay for now"),
     }
 }
 
-/// Migrations that have ended, newest first; none of a slot that one which has not ended is about.
-async fn ended(orders: &Orders) -> Result<Vec<Intent>, StoreError> {
+/// Closes node after node, each by looks of its own; whether nothing is left that can be closed. The text of an error says what is
+/// in the way.
+async fn close_all(looks: &Looks<'_>, orders: &Orders) -> Result<bool, String> {
+    let context = orders.context(looks.cluster.clone(), None);
+    for _ in 0..NODES_A_TURN {
+        let before = looks.look().await?;
+        if closable(&before, looks.slots, looks.past).is_empty() {
+            return Ok(true);
+        }
+        sleep(BETWEEN_LOOKS).await;
+        let evidence = looks.look().await?;
+        if let Some(sign) = at_work(&before, &evidence) {
+            return Err(format!("somebody is moving slots: {sign}"));
+        }
+        let Some(Close { node, slots, why }) = closable(&evidence, looks.slots, looks.past).into_iter().next() else {
+            return Ok(true);
+        };
+        if orders.stop.is_asked() {
+            return Ok(false);
+        }
+        let address = node.address.as_ref().ok_or("nobody knows where it is")?;
+        migration::close_once(address, &slots.iter().collect::<Vec<_>>(), &context).await?;
+        info!(%slots, %node, why, "a flag that an ended migration of ours had left behind is cleared");
+        orders.tell(Event::FlagsCleared { slots, node: node.to_string(), why });
+    }
+    Ok(false)
+}
+
+/// What is looked at again and again.
+struct Looks<'a> {
+    cluster: Arc<dyn Cluster>,
+    addresses: Vec<Address>,
+    slots: &'a SlotSet,
+    past: &'a Past,
+}
+
+impl Looks<'_> {
+    /// What all primaries say. The text of an error says who did not.
+    async fn look(&self) -> Result<Evidence, String> {
+        let heard = listen(&*self.cluster, &self.addresses, &Audit::Slots(self.slots.clone())).await;
+        let evidence = heard.map_err(|error| chain(&error))?;
+        if evidence.is_whole() { Ok(evidence) } else { Err("not every primary tells all that it is asked".to_owned()) }
+    }
+}
+
+/// Migrations that have ended, as far as they set flags; and the slots of those that have not.
+async fn past(orders: &Orders) -> Result<Past, Box<dyn Error + Send + Sync>> {
     let (store, journal) = (orders.keeper.store.clone(), Arc::clone(&orders.journal));
     let read = move || {
-        let Ok(unfinished) = journal.unfinished() else { return Ok(Vec::new()) };
-        let open: SlotSet = unfinished.iter().flat_map(|(_, intent)| intent.slots.iter()).collect();
-        let ended = store.journal(RECENT)?.into_iter().filter(|entry| entry.ending.is_some());
-        let without = |intent: Intent| Intent {
-            slots: intent.slots.iter().filter(|slot| !open.contains(*slot)).collect(),
-            ..intent
-        };
-        Ok(ended.map(|entry| without(entry.intent)).collect())
+        let unfinished = journal.unfinished()?.iter().flat_map(|(_, intent)| intent.slots.iter()).collect();
+        let began = |entry: &JournalEntry| entry.ending.as_ref().is_some_and(|ending| ending != NOT_BEGUN);
+        let ended = store.journal(RECENT)?.into_iter().filter(began).map(|entry| entry.intent);
+        let ended = ended.filter(|intent| intent.protocol == Protocol::Classic).collect();
+        Ok(Past { ended, unfinished })
     };
     tokio::task::spawn_blocking(read).await.unwrap_or_else(|bug| std::panic::resume_unwind(bug.into_panic()))
 }
 
-/// The slots all of whose `flags` a migration of ours may have set.
-fn ours(flags: &[OpenSlot], ended: &[Intent]) -> SlotSet {
-    let opened = |open: &OpenSlot| ended.iter().any(|intent| intent.opens(open));
-    let (ours, others): (Vec<_>, Vec<_>) = flags.iter().partition(|open| opened(open));
-    let others: SlotSet = others.into_iter().map(|open| open.slot).collect();
-    ours.into_iter().map(|open| open.slot).filter(|slot| !others.contains(*slot)).collect()
+impl Past {
+    /// The slots all of whose `flags` an ended migration of ours may have set.
+    fn ours<'a>(&self, flags: impl IntoIterator<Item = &'a OpenSlot>) -> SlotSet {
+        self.ours_by(flags, |_, _| true)
+    }
+
+    /// The same, of those that stand now: on a node of the shard that carries such a flag.
+    fn still_ours(&self, evidence: &Evidence) -> SlotSet {
+        let flags = evidence.nodes.values().flat_map(|node| &node.itself().open);
+        self.ours_by(flags, |intent, open| {
+            evidence.kin(&open.node).iter().any(|member| intent.carriers(open).contains(member))
+        })
+    }
+
+    fn ours_by<'a>(
+        &self,
+        flags: impl IntoIterator<Item = &'a OpenSlot>,
+        and: impl Fn(&Intent, &OpenSlot) -> bool,
+    ) -> SlotSet {
+        let opened = |open: &OpenSlot| {
+            !self.unfinished.contains(open.slot)
+                && self.ended.iter().any(|intent| intent.opens(open) && and(intent, open))
+        };
+        let (ours, others): (Vec<_>, Vec<_>) = flags.into_iter().partition(|open| opened(open));
+        let others: SlotSet = others.into_iter().map(|open| open.slot).collect();
+        ours.into_iter().map(|open| open.slot).filter(|slot| !others.contains(*slot)).collect()
+    }
 }
 
-/// The repairs that clear flags of `slots`, with the reason, as far as all flags that stand now are ours. Repairs that would do
-/// more are a person's.
-fn closable(evidence: &Evidence, slots: &SlotSet, ended: &[Intent]) -> Vec<(Repair, String)> {
-    let flags: Vec<OpenSlot> = evidence.nodes.values().flat_map(|node| node.itself().open.clone()).collect();
-    let still_ours = ours(&flags, ended);
-    let repairs = prescribe(evidence, &Assignments::default()).repairs.into_iter();
+/// Flags of one node that may go.
+struct Close {
+    node: Party,
+    slots: SlotSet,
+    why: String,
+}
+
+/// The flags of `slots` that may be cleared, as far as all flags that stand on these slots now are ours. Repairs that would do more
+/// are a person's.
+fn closable(evidence: &Evidence, slots: &SlotSet, past: &Past) -> Vec<Close> {
+    let still_ours = past.still_ours(evidence);
+    // Whoever owns a slot may be sending it.
+    let owned = |slot: SlotId| evidence.claim(slot).agreed().is_some_and(|owner| evidence.nodes.contains_key(owner));
+    let mine = |slot: &SlotId| slots.contains(*slot) && still_ours.contains(*slot) && owned(*slot);
     let close = |repair| match repair {
         Repair::Close { slots: found, node, reason } => {
-            let slots: SlotSet =
-                found.iter().filter(|slot| slots.contains(*slot) && still_ours.contains(*slot)).collect();
-            (!slots.is_empty()).then(|| (Repair::Close { slots, node, reason: reason.clone() }, reason))
+            let slots: SlotSet = found.iter().filter(mine).collect();
+            (!slots.is_empty()).then_some(Close { node, slots, why: reason })
         }
         _ => None,
     };
-    repairs.filter_map(close).collect()
+    prescribe(evidence, &Assignments::default()).repairs.into_iter().filter_map(close).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::examine::tests::{Stage, from, id, slot, to};
+
+    /// Slots 7 and 8 went from a to b once.
+    fn past() -> Past {
+        let intent = Intent {
+            source: id('a'),
+            source_shard: vec![id('a'), id('d')],
+            target: id('b'),
+            target_shard: vec![id('b'), id('e')],
+            source_run_id: String::new(),
+            source_epoch: 1,
+            slots: "7-8".parse().expect("slots"),
+            protocol: Protocol::Classic,
+            started_at_ms: 0,
+            began_by: String::new(),
+            reason: String::new(),
+        };
+        Past { ended: vec![intent], unfinished: SlotSet::default() }
+    }
+
+    fn closed(stage: Stage, past: &Past) -> Vec<(String, String)> {
+        let slots = "0-16383".parse().expect("slots");
+        let close = closable(&stage.evidence(), &slots, past);
+        close.into_iter().map(|close| (close.node.to_string(), close.slots.to_string())).collect()
+    }
+
+    #[test]
+    fn a_flag_is_ours_by_whom_it_names_and_by_who_carries_it() {
+        let stage = Stage::new;
+        assert_eq!(closed(stage().open('b', 7, from('a')), &past()), [("b:7000".to_owned(), "7".to_owned())]);
+        assert_eq!(closed(stage().open('a', 7, to('b')), &past()), [("a:7000".to_owned(), "7".to_owned())]);
+        assert_eq!(closed(stage().open('c', 7, from('a')), &past()), [], "somebody else moves it to c");
+        assert_eq!(closed(stage().open('b', 9, from('a')), &past()), [], "no such slot was ours");
+        assert_eq!(closed(stage().open('b', 7, from('c')), &past()), []);
+    }
+
+    #[test]
+    fn a_slot_that_one_flag_of_somebody_else_stands_on_is_left_alone() {
+        let both = Stage::new().open('b', 7, from('a')).open('c', 7, from('a'));
+        assert_eq!(closed(both, &past()), []);
+    }
+
+    #[test]
+    fn what_is_unfinished_is_left_to_its_end_and_what_holds_keys_to_a_person() {
+        let unfinished = Past { unfinished: SlotSet::from_iter([slot(7)]), ..past() };
+        assert_eq!(closed(Stage::new().open('b', 7, from('a')), &unfinished), []);
+        assert_eq!(closed(Stage::new().open('b', 7, from('a')).holds('b', 7, 1), &past()), []);
+        let mut evidence = Stage::new().open('a', 7, to('b')).evidence();
+        assert!(evidence.is_whole());
+        evidence.nodes.remove(&id('b'));
+        assert!(!evidence.is_whole());
+        assert!(closable(&evidence, &SlotSet::from_iter([slot(7)]), &past()).is_empty());
+    }
+
+    #[test]
+    fn a_flag_on_a_replica_is_given_up_when_it_was_tried_and_one_on_a_primary_never() {
+        let mut lasting = Lasting::default();
+        let mut snapshot = Snapshot::default();
+        let flag =
+            OpenSlot { slot: slot(7), node: id('e'), direction: crate::model::OpenDirection::Importing(id('a')) };
+        snapshot.open_slots = vec![flag.clone()];
+        assert_eq!(lasting.of(&snapshot), [], "it may be on its way out");
+        assert_eq!(lasting.of(&snapshot), snapshot.open_slots);
+        assert_eq!(lasting.of(&snapshot), snapshot.open_slots, "nobody has tried yet");
+        lasting.give_up([&flag].into_iter(), &snapshot);
+        assert_eq!(lasting.of(&snapshot), []);
+        snapshot.open_slots.clear();
+        assert_eq!(lasting.of(&snapshot), []);
+        snapshot.open_slots = vec![flag.clone()];
+        assert_eq!(lasting.of(&snapshot), []);
+        assert_eq!(lasting.of(&snapshot), [flag], "it came back");
+    }
 }
