@@ -10,6 +10,7 @@ mod for_whom;
 mod problem;
 mod rule;
 mod show;
+mod tokens;
 mod validate;
 mod window;
 
@@ -28,6 +29,7 @@ use crate::{collector, lease, migration, policy, webhook};
 pub use file::{Follow, NodeRule, Scaling, Standby, Victim};
 pub use problem::{ConfigError, Problem};
 pub use show::{Origin, Setting};
+pub use tokens::{TOKEN_LENGTH_MIN, short_tokens, tokens};
 pub use window::{Hours, Window};
 
 /// Everything that an operator can say, checked.

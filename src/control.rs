@@ -27,6 +27,7 @@ mod signals;
 mod standby;
 mod standing;
 mod status;
+mod supervisor;
 mod turn;
 
 pub use approval::Waiting;

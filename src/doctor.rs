@@ -59,6 +59,7 @@ async fn this_machine(config: &Config) -> Vec<Line> {
     let mut lines = local::policies(&policies);
     lines.extend(local::state(&here::directory(&config.state_dir), &port));
     lines.extend(local::http(&port, config.http.viewers_file.is_some()));
+    lines.extend(local::tokens(&here::token_files(&config.http)));
     lines
 }
 

@@ -6,6 +6,7 @@ mod access;
 mod answer;
 mod api;
 mod approval;
+mod archive;
 mod asked;
 mod heat;
 mod maps;
@@ -29,6 +30,7 @@ use futures_util::future::try_join_all;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, broadcast, watch};
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 
 use crate::config;
 use crate::control::Handle;
@@ -36,6 +38,7 @@ use crate::metrics::Metrics;
 use crate::model::Snapshot;
 use crate::store::{Store, StoredEvent};
 use access::Way;
+use archive::Archive;
 use heat::Heat;
 
 #[cfg(doc)]
@@ -54,8 +57,10 @@ const HAPPENINGS_MAX: usize = 256;
 pub struct Faces {
     control: Handle,
     metrics: Arc<Metrics>,
-    store: Arc<Store>,
+    archive: Archive,
     http: config::Http,
+    /// By which whoever asks in two ways sees that it is one daemon.
+    instance: String,
     happenings: broadcast::Sender<StoredEvent>,
     streams: Arc<Semaphore>,
     heat: Mutex<Heat>,
@@ -64,12 +69,23 @@ pub struct Faces {
 }
 
 impl Faces {
-    /// Faces of a loop, of what is measured, and of the history.
+    /// Faces of a loop, of what is measured, and of the history. `history` is to be a connection that nobody else waits for:
+    /// searches take it for seconds ([`Store::look`]).
     #[must_use]
-    pub fn new(control: Handle, metrics: Arc<Metrics>, store: Arc<Store>, http: config::Http) -> Self {
+    pub fn new(control: Handle, metrics: Arc<Metrics>, history: Arc<Store>, http: config::Http) -> Self {
         let (happenings, _) = broadcast::channel(HAPPENINGS_MAX);
         let streams = Arc::new(Semaphore::new(stream::STREAMS_MAX));
-        Self { control, metrics, store, http, happenings, streams, heat: Mutex::default(), snapshot: Mutex::default() }
+        Self {
+            control,
+            metrics,
+            archive: Archive::new(history),
+            http,
+            instance: format!("{:016x}", rand::random::<u64>()),
+            happenings,
+            streams,
+            heat: Mutex::default(),
+            snapshot: Mutex::default(),
+        }
     }
 
     /// Shows what happened to those who listen.
@@ -155,8 +171,15 @@ fn router(faces: Arc<Faces>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn(measure::bound_time))
         .layer(from_fn_with_state(faces.clone(), measure::count))
-        .layer(CompressionLayer::new().gzip(true))
+        .layer(compression())
         .with_state(faces)
+}
+
+/// Texts are compressed; maps of slots are numbers, and whoever draws them asks at each look: that would cost the reactor more than
+/// the network.
+fn compression() -> CompressionLayer<impl Predicate> {
+    let texts = DefaultPredicate::new().and(NotForContentType::const_new(maps::BYTES));
+    CompressionLayer::new().gzip(true).compress_when(texts)
 }
 
 /// Where requests come in.

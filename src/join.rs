@@ -23,6 +23,12 @@ pub enum JoinError {
         /// What mends it.
         hint: &'static str,
     },
+    /// It is one of the cluster's nodes, which may know it by another address.
+    #[error("{node} is in this cluster already")]
+    Member {
+        /// Who.
+        node: Address,
+    },
     /// A node did not answer, or refused.
     #[error(transparent)]
     Ask(#[from] AskError),
@@ -52,7 +58,7 @@ pub async fn examine(cluster: &dyn Cluster, new: &Address, seen: &Snapshot) -> R
         return unfit(format!("{new} does not name itself"), "is it a Redis or Valkey server?");
     };
     if seen.members().any(|(id, _)| *id == own.id) {
-        return unfit(format!("{new} is in this cluster already"), "'ballast check' lists its nodes");
+        return Err(JoinError::Member { node: new.clone() });
     }
     if records.len() > 1 || !own.slots.is_empty() {
         return unfit(

@@ -54,7 +54,11 @@ struct Way {
 #[derive(Deserialize)]
 struct Access {
     socket: Option<PathBuf>,
+    instance: String,
 }
+
+/// Where it says so.
+const ACCESS: &str = "/api/v1/access";
 
 /// What became of a wish, in the daemon's words.
 #[derive(Debug, Serialize, Deserialize)]
@@ -142,14 +146,38 @@ impl Line {
 
     /// Commands are taken over the network from whoever has a token, and from others through the socket that the daemon names.
     async fn command(&self, method: Method, path: &str, wish: &serde_json::Value) -> anyhow::Result<Done> {
-        let socket = if self.way.through_socket || self.token.is_some() {
-            None
-        } else {
-            self.get::<Access>("/api/v1/access", "word where commands are taken").await?.socket
-        };
-        let there = socket.map(|socket| Way::to(&format!("{UNIX}{}", socket.display()))).transpose()?;
+        let there = if self.way.through_socket || self.token.is_some() { None } else { self.its_socket().await? };
         let way = there.as_ref().unwrap_or(&self.way);
         self.answer(way.client.request(method, format!("{}{path}", way.base)).json(wish), "answer").await
+    }
+
+    /// The way through the socket that the daemon names. It may be another machine's, where the same path leads to another daemon: both
+    /// ways have to lead to the same one.
+    async fn its_socket(&self) -> anyhow::Result<Option<Way>> {
+        let told: Access = self.get(ACCESS, "word where commands are taken").await?;
+        let Some(socket) = told.socket else { return Ok(None) };
+        let way = Way::to(&format!("{UNIX}{}", socket.display()))?;
+        let asked = way.client.get(format!("{}{ACCESS}", way.base)).send().await;
+        let found = match asked {
+            Ok(answer) => answer.json::<Access>().await.ok(),
+            Err(_) => None,
+        };
+        let hint =
+            "on the daemon's machine its socket takes commands; from elsewhere '--token-file FILE' shows a token";
+        match found {
+            Some(found) if found.instance == told.instance => Ok(Some(way)),
+            Some(_) => {
+                Err(refused(format!("{} is the socket of another daemon than {}", socket.display(), self.url), hint))
+            }
+            None => Err(refused(
+                format!(
+                    "{} takes commands through its socket {}, and nobody answers there to this user",
+                    self.url,
+                    socket.display()
+                ),
+                hint,
+            )),
+        }
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder, what: &str) -> anyhow::Result<T> {

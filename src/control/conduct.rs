@@ -35,6 +35,7 @@ use super::shadows::Shadows;
 use super::signals::{Signal, Signals};
 use super::standing::Standing;
 use super::status::{Activity, CycleSummary, Status};
+use super::supervisor::Supervisor;
 use super::turn::{self, Crew, Doing, Notify, Orders, Turn};
 use crate::clock::now_ms;
 use crate::config::{Config, Hours};
@@ -51,6 +52,7 @@ pub(super) const MEMBERS: &str = "members";
 pub(super) const PROMOTION: &str = "promotion";
 pub(super) const SCALER: &str = "scaler";
 const WAITING: &str = "waiting-plan";
+const REJECTED: &str = "rejected-plan";
 const SCALING: &str = "scaling";
 const DRAINS: &str = "drains";
 /// What other daemons are told besides.
@@ -84,6 +86,8 @@ enum Event {
     Signal(Signal),
     /// Ending took too long.
     PatienceOver,
+    /// Whoever started us wants a sign of life.
+    SignOfLife,
 }
 
 /// A turn under way.
@@ -159,6 +163,7 @@ pub(super) struct Control {
     status: Status,
     shown: watch::Sender<Arc<Status>>,
     notify: Notify,
+    supervisor: Supervisor,
 }
 
 impl Control {
@@ -173,7 +178,7 @@ impl Control {
             alarm: Alarm::default(),
             drains: start.keeper.store.get(DRAINS)?.unwrap_or_default(),
             waiting_plan: start.keeper.store.get(WAITING)?.flatten(),
-            rejected: None,
+            rejected: start.keeper.store.get(REJECTED)?.flatten(),
             hours,
             next_cycle: start.keeper.store.next_cycle()?,
             keeper: start.keeper,
@@ -197,6 +202,7 @@ impl Control {
             status: start.status,
             shown: start.shown,
             notify: start.notify,
+            supervisor: Supervisor::of_environment(),
         };
         control.show_waiting();
         control.status.policy.source = control.feed.source().to_string();
@@ -210,6 +216,7 @@ impl Control {
 
     /// Runs until told to end.
     pub(super) async fn conduct(mut self) -> Result<(), RunError> {
+        self.supervisor.ready();
         loop {
             match self.next().await {
                 Event::Tick => {
@@ -228,6 +235,7 @@ impl Control {
                 Event::Signal(Signal::Reload) => drop(self.reload_config().await),
                 Event::Signal(Signal::End(why)) => self.end(why)?,
                 Event::PatienceOver => return Err(RunError::NotClosed),
+                Event::SignOfLife => self.supervisor.lives(),
             }
             if let Some(ending) = &self.ending
                 && self.running.is_none()
@@ -281,6 +289,7 @@ impl Control {
             biased;
             signal = self.signals.next() => Event::Signal(signal),
             () = give_up => Event::PatienceOver,
+            () = self.supervisor.is_due() => Event::SignOfLife,
             over = turn_over => Event::TurnOver(Box::new(over)),
             () = role => Event::Role,
             () = hours => Event::Hours,
@@ -487,6 +496,7 @@ impl Control {
             running.stop.stop();
         }
         if changed || always {
+            self.supervisor.says(&format!("mode {mode}: {why}"));
             match mode {
                 Mode::Halted => error!(%mode, who, why, "mode changed"),
                 _ => info!(%mode, who, why, "mode changed"),
@@ -505,6 +515,7 @@ impl Control {
         let settle = Duration::from_secs(self.config.migration.settle_deadline_s);
         self.ending = Some(Ending { why, give_up_at: Instant::now() + settle + ENDING_SLACK });
         self.status.activity = Activity::Stopping;
+        self.supervisor.stopping();
         if let Some(running) = &self.running {
             running.stop.stop();
         }

@@ -91,6 +91,7 @@ pub async fn run(config: Config, forced: Option<Mode>) -> Result<(), RunError> {
     // First of all: from here on a signal finds somebody who knows what to do about open slots.
     let signals = Signals::listen().map_err(RunError::Signals)?;
     let store = Arc::new(Store::open(&config.state_dir)?);
+    let history = Arc::new(Store::look(&config.state_dir)?);
     let host = PolicyHost::new(config.policy.settings.clone())?;
     let metrics = Metrics::new(&config.cluster.name);
     let metrics = Arc::new(if config.http.slot_metrics { metrics.with_every_slot() } else { metrics });
@@ -99,7 +100,7 @@ pub async fn run(config: Config, forced: Option<Mode>) -> Result<(), RunError> {
     let status = first_status(&config);
     let (shown, seen) = watch::channel(Arc::new(status.clone()));
     let (ask, requests) = mpsc::channel(REQUESTS_MAX);
-    let faces = Arc::new(Faces::new(Handle::new(ask, seen), metrics.clone(), store.clone(), config.http.clone()));
+    let faces = Arc::new(Faces::new(Handle::new(ask, seen), metrics.clone(), history, config.http.clone()));
 
     let promotion: Option<Promotion> = store.get(PROMOTION)?.filter(|kept: &Promotion| kept.holds(&config.policy));
     let (source, parameters) = Promotion::decides(promotion.as_ref(), &config.policy);

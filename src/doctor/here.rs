@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use nix::unistd::{AccessFlags, Uid, User, eaccess};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::config::Config;
+use crate::config::{Config, Http};
 use crate::model::PolicyId;
 use crate::policy::{Ground, LoadFailure, Policy as _, PolicyHost, Settings};
 use crate::store;
@@ -100,6 +100,28 @@ pub(super) fn directory(path: &Path) -> Directory {
 
 fn name(uid: Uid) -> String {
     User::from_uid(uid).ok().flatten().map_or_else(|| format!("uid {uid}"), |user| user.name)
+}
+
+/// A file of tokens, as it is here.
+#[derive(Debug)]
+pub(super) struct TokenFile {
+    pub(super) path: PathBuf,
+    /// What it says, or what the system said instead.
+    pub(super) text: Result<String, String>,
+    /// Whether every user of this machine may read it.
+    pub(super) is_everybody_s: bool,
+}
+
+/// The files of tokens, by the keys under which they are configured.
+pub(super) fn token_files(http: &Http) -> Vec<(&'static str, TokenFile)> {
+    let files = [("http.operators_file", &http.operators_file), ("http.viewers_file", &http.viewers_file)];
+    let read = |(key, path): (&'static str, &Option<PathBuf>)| {
+        let path = path.clone()?;
+        let text = fs::read_to_string(&path).map_err(|error| error.to_string());
+        let is_everybody_s = fs::metadata(&path).is_ok_and(|found| found.permissions().mode() & 0o004 != 0);
+        Some((key, TokenFile { path, text, is_everybody_s }))
+    };
+    files.into_iter().filter_map(read).collect()
 }
 
 /// The daemon answers from memory; a machine under load may take a second.

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::here::{Candidate, Directory, Port};
+use super::here::{Candidate, Directory, Port, TokenFile};
 use super::line::{Fix, Line, Topic, count, names};
-use crate::config::{ConfigError, Loaded, Origin, Problem};
+use crate::config::{self, ConfigError, Loaded, Origin, Problem};
 use crate::model::units;
 use crate::policy::Stage;
 use crate::telemetry::chain;
@@ -184,6 +184,48 @@ pub(super) fn http(port: &Port, guarded: bool) -> Vec<Line> {
     std::iter::once(line).chain(open_to_others(at).filter(|_| !guarded)).collect()
 }
 
+/// Files of tokens, by the keys under which they are configured: who reads nothing in them lets nobody in.
+pub(super) fn tokens(files: &[(&'static str, TokenFile)]) -> Vec<Line> {
+    files.iter().flat_map(|(key, file)| of_tokens(key, file)).collect()
+}
+
+fn of_tokens(key: &str, file: &TokenFile) -> Vec<Line> {
+    let path = file.path.display();
+    let text = match &file.text {
+        Ok(text) => text,
+        Err(why) => {
+            let advice = "let the user that the daemon runs as read it, and nobody else:";
+            let fix = Fix::write(advice, [format!("install -m 0640 -g ballast tokens {path}")]);
+            return vec![Line::fail(Topic::Http, format!("{key} {path} cannot be read: {why}"), fix)];
+        }
+    };
+    let (sound, short) = (config::tokens(text).count(), config::short_tokens(text));
+    let one = || {
+        Fix::write(
+            format!("a token has at least {} characters, such as", config::TOKEN_LENGTH_MIN),
+            ["openssl rand -hex 16"],
+        )
+    };
+    let mut lines = Vec::new();
+    if sound == 0 {
+        lines.push(Line::fail(Topic::Http, format!("{key} {path} has no token that lets anybody in"), one()));
+    } else {
+        lines.push(Line::ok(Topic::Http, format!("{key} {path} lets in {sound} by their token")));
+    }
+    if short > 0 && sound > 0 {
+        lines.push(Line::warn(
+            Topic::Http,
+            format!("{short} lines of {path} let nobody in: their token is too short"),
+            one(),
+        ));
+    }
+    if file.is_everybody_s {
+        let fix = Fix::write("keep it from the others on this machine:", [format!("chmod o-rwx {path}")]);
+        lines.push(Line::warn(Topic::Http, format!("{path} can be read by every user of this machine"), fix));
+    }
+    lines
+}
+
 fn open_to_others(at: &SocketAddr) -> Option<Line> {
     (!at.ip().is_loopback()).then(|| {
         Line::warn(
@@ -267,6 +309,26 @@ mod tests {
         assert!(lines[0].found.contains("refused at stage pin: not the one"), "{lines:?}");
         assert_eq!(lines[0].fix.as_ref().expect("a fix").write, [format!("sha256 = \"{}\"", "cd".repeat(32))]);
         assert_eq!(verdicts(&policies(&Err("no".into()))), [Verdict::Fail]);
+    }
+
+    #[test]
+    fn a_file_of_tokens_lets_somebody_in_or_says_why_not() {
+        let file = |text: Result<&str, &str>, is_everybody_s| TokenFile {
+            path: "/etc/ballast/operators".into(),
+            text: text.map(str::to_owned).map_err(str::to_owned),
+            is_everybody_s,
+        };
+        let told = |file| tokens(&[("http.operators_file", file)]);
+        let fine = told(file(Ok("# ours\n0123456789abcdef ann\n"), false));
+        assert_eq!(fine[0].found, "http.operators_file /etc/ballast/operators lets in 1 by their token");
+        assert_eq!(verdicts(&fine), [Verdict::Ok]);
+        assert_eq!(
+            verdicts(&told(file(Ok("0123456789abcdef ann\nshort bob\n"), true))),
+            [Verdict::Ok, Verdict::Warn, Verdict::Warn]
+        );
+        assert_eq!(verdicts(&told(file(Ok("short bob\n"), false))), [Verdict::Fail]);
+        let lost = told(file(Err("No such file or directory"), false));
+        assert!(verdicts(&lost) == [Verdict::Fail] && lost[0].found.ends_with("No such file or directory"), "{lost:?}");
     }
 
     fn usable() -> Directory {

@@ -3,10 +3,12 @@
 //! Over the network everybody may look who reaches the port, and nobody may do more: a plain POST is sent wherever any web page
 //! asks a browser to. What changes something is taken on the Unix socket, whose file says who may write to it, or with a token.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
 use axum::extract::{Extension, Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -16,6 +18,7 @@ use tracing::warn;
 
 use super::Faces;
 use super::answer::{document, failure};
+use crate::config::tokens;
 
 /// By what way a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +34,6 @@ pub(super) enum Role {
     Viewer,
     Operator,
 }
-
-/// A token that is shorter could be guessed.
-const TOKEN_LENGTH_MIN: usize = 16;
 
 /// Lets those pass who may look.
 pub(super) async fn looks(
@@ -74,24 +74,37 @@ struct Access<'a> {
     role: Role,
     /// Where commands are taken without a token.
     socket: Option<&'a Path>,
+    /// The same by whatever way this daemon is asked, and another one after it was started anew.
+    instance: &'a str,
 }
 
 /// What whoever asks may do here, and where commands are taken.
 pub(super) async fn access(way: Extension<Way>, State(faces): State<Arc<Faces>>, headers: HeaderMap) -> Response {
     match role(*way, &headers, &faces).await {
-        Ok(role) => document("Access", Access { role, socket: faces.http.socket.as_deref() }),
+        Ok(role) => {
+            document("Access", Access { role, socket: faces.http.socket.as_deref(), instance: &faces.instance })
+        }
         Err(refusal) => refusal,
     }
 }
 
-async fn role(way: Way, headers: &HeaderMap, faces: &Faces) -> Result<Role, Response> {
+/// What whoever asks may do; a refusal says why nothing.
+pub(super) async fn role(way: Way, headers: &HeaderMap, faces: &Faces) -> Result<Role, Response> {
     if way == Way::Socket {
         return Ok(Role::Operator);
     }
-    let Some(shown) = headers.get(header::AUTHORIZATION) else {
-        return if faces.http.viewers_file.is_none() { Ok(Role::Viewer) } else { Err(unknown("show a token")) };
+    // Another scheme is the business of whoever stands between.
+    let Some(token) = headers.get(header::AUTHORIZATION).and_then(bearer) else {
+        return match &faces.http.viewers_file {
+            Some(_) => Err(unknown("show a token: 'Authorization: Bearer TOKEN'")),
+            None if stays_at_home(faces.http.listen) && !is_local(headers.get(header::HOST)) => {
+                let why = "ask for 127.0.0.1 or localhost, or pass that on as Host: any name could be another page's; with \
+                           http.viewers_file, tokens are asked for instead";
+                Err(failure(StatusCode::MISDIRECTED_REQUEST, why))
+            }
+            None => Ok(Role::Viewer),
+        };
     };
-    let Some(token) = bearer(shown) else { return Err(unknown("write it as 'Authorization: Bearer TOKEN'")) };
     for (file, role) in [(&faces.http.operators_file, Role::Operator), (&faces.http.viewers_file, Role::Viewer)] {
         if let Some(path) = file
             && holds(path, token).await
@@ -100,6 +113,20 @@ async fn role(way: Way, headers: &HeaderMap, faces: &Faces) -> Result<Role, Resp
         }
     }
     Err(unknown("the token is not known"))
+}
+
+/// Whether only this machine reaches us: then so do the pages that its browsers show.
+fn stays_at_home(listen: Option<SocketAddr>) -> bool {
+    listen.is_some_and(|listen| listen.ip().is_loopback())
+}
+
+/// Whether a request is addressed to this machine as such. A page may give its own name any address, ours too, and its browser takes
+/// our answers for the page's then.
+fn is_local(host: Option<&HeaderValue>) -> bool {
+    let Some(host) = host else { return true };
+    let Ok(authority) = Authority::try_from(host.as_bytes()) else { return false };
+    let name = authority.host().trim_matches(['[', ']']);
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 fn bearer(header: &HeaderValue) -> Option<&str> {
@@ -128,9 +155,7 @@ async fn holds(path: &Path, token: &str) -> bool {
 fn is_among(text: &str, token: &str) -> bool {
     let digest = |token: &str| Sha256::digest(token.as_bytes());
     let shown = digest(token);
-    let tokens = text.lines().filter_map(|line| line.split_whitespace().next());
-    let sound = tokens.filter(|known| known.len() >= TOKEN_LENGTH_MIN && !known.starts_with('#'));
-    sound.fold(false, |found, known| found | (digest(known) == shown))
+    tokens(text).fold(false, |found, known| found | (digest(known) == shown))
 }
 
 #[cfg(test)]
@@ -143,6 +168,20 @@ mod tests {
         let found = |token| is_among(text, token);
         assert!(found("0123456789abcdef") && found("fedcba9876543210"));
         assert!(!found("short") && !found("") && !found("ann") && !found("#") && !found("0123456789abcde"));
+    }
+
+    #[test]
+    fn whoever_asks_for_this_machine_asks_for_no_other_name() {
+        let local = |host: &'static str| is_local(Some(&HeaderValue::from_static(host)));
+        assert!(is_local(None), "no browser leaves it out");
+        assert!(
+            local("127.0.0.1:9899")
+                && local("localhost:9899")
+                && local("LOCALHOST")
+                && local("[::1]:9899")
+                && local("10.0.0.7")
+        );
+        assert!(!local("ballast.example:9899") && !local("localhost.example") && !local("") && !local("a b"));
     }
 
     #[test]

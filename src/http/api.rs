@@ -51,8 +51,13 @@ impl Page {
 /// The newest cycles in figures, newest first; each one whole is at its number.
 pub(super) async fn cycles(State(faces): State<Arc<Faces>>, Query(page): Query<Page>) -> Response {
     let (before, limit) = (page.before(), page.limit());
-    match from_store(faces, move |store| store.cycles_before(before, limit)).await {
-        Ok(cycles) => document("CycleList", Items { items: cycles.iter().map(CycleSummary::from).collect() }),
+    let read = move |store: &Store| {
+        let mut items = Vec::new();
+        store.each_cycle_before(before, limit, |report| items.push(CycleSummary::from(&report)))?;
+        Ok(items)
+    };
+    match from_store(faces, read).await {
+        Ok(items) => document("CycleList", Items { items }),
         Err(error) => broken(error),
     }
 }
@@ -104,12 +109,11 @@ pub(super) async fn explanation(State(faces): State<Arc<Faces>>, Query(asked): Q
         (Some(cycle), None) => Question::Cycle(cycle),
         (None, None) => Question::Now,
     };
-    // Searching the history for a slot reads a report after the other.
-    match tokio::task::spawn_blocking(move || explain(question, &faces.store, now_ms())).await {
+    match faces.archive.read(move |store| explain(question, store, now_ms())).await {
         Ok(Ok(items)) => document("Explanation", Items { items }),
         Ok(Err(Unexplained::Store(error))) => broken(chain(&error)),
         Ok(Err(why)) => failure(StatusCode::NOT_FOUND, why.to_string()),
-        Err(error) => broken(error.to_string()),
+        Err(error) => broken(error),
     }
 }
 
@@ -248,10 +252,7 @@ async fn from_store<T: Send + 'static>(
     faces: Arc<Faces>,
     read: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, String> {
-    match tokio::task::spawn_blocking(move || read(&faces.store)).await {
-        Ok(found) => found.map_err(|error| chain(&error)),
-        Err(error) => Err(error.to_string()),
-    }
+    faces.archive.read(read).await?.map_err(|error| chain(&error))
 }
 
 /// The disk did not give what it should.

@@ -37,7 +37,7 @@ struct Slots<'a> {
     changed_at_s: Vec<u32>,
 }
 
-const BYTES: &str = "application/octet-stream";
+pub(super) const BYTES: &str = "application/octet-stream";
 /// Nobody serves the slot.
 const NOBODY: u16 = u16::MAX;
 
@@ -97,8 +97,12 @@ pub(super) struct Of {
 /// column begins (u64, milliseconds), least and most (f32); then a column after the other, the oldest first, a byte a row: 0 for
 /// nothing, else v for `least·(most/least)^((v−1)/254)` in the resource's unit.
 pub(super) async fn heat_bin(State(faces): State<Arc<Faces>>, Query(Of { resource }): Query<Of>) -> Response {
-    let bytes = faces.heat().to_bytes(resource);
-    ([(header::CONTENT_TYPE, BYTES)], bytes).into_response()
+    // As many logarithms as there are cells.
+    let drawn = tokio::task::spawn_blocking(move || faces.heat().to_bytes(resource)).await;
+    match drawn {
+        Ok(bytes) => ([(header::CONTENT_TYPE, BYTES)], bytes).into_response(),
+        Err(_) => failure(StatusCode::INTERNAL_SERVER_ERROR, "drawing the loads failed"),
+    }
 }
 
 /// An answer made of what was seen last; encoding a hundred thousand numbers takes milliseconds: not on the reactor.

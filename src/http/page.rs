@@ -65,6 +65,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_event_is_told_in_words() {
+        let words = include_str!("page/words.js");
+        for name in crate::store::Event::NAMES {
+            assert!(words.contains(&format!("case \"{name}\":")), "words.js knows nothing of {name}");
+        }
+    }
+
+    #[test]
     fn every_file_of_the_page_is_served() {
         let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/page")).expect("our source");
         let mut files: Vec<String> =

@@ -39,9 +39,12 @@ pub(super) async fn serve<L: Listener>(
     let under_way = GracefulShutdown::new();
     let mut ending = std::pin::pin!(ending);
     loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else { break };
-        let connection = tokio::select! {
-            (connection, _) = listener.accept() => connection,
+        let taken = async {
+            let permit = permits.clone().acquire_owned().await;
+            (permit, listener.accept().await.0)
+        };
+        let (permit, connection) = tokio::select! {
+            taken = taken => taken,
             () = &mut ending => break,
         };
         let mut stream = TimeoutStream::new(connection);

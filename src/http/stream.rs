@@ -32,6 +32,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 /// After which a browser connects again by itself.
 const RETRY: Duration = Duration::from_secs(2);
+/// Whoever listens on connects again: a token that is withdrawn is good for no longer than this.
+const LONGEST: Duration = Duration::from_secs(900);
 /// Cycles that ended during a break, at most.
 const MISSED_MAX: usize = 100;
 
@@ -42,8 +44,7 @@ pub(super) async fn stream(State(faces): State<Arc<Faces>>, headers: HeaderMap) 
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse::<u64>().ok());
     let missed = match last {
         Some(cycle) => {
-            let store = faces.store.clone();
-            let read = tokio::task::spawn_blocking(move || store.cycles_after(cycle, MISSED_MAX)).await;
+            let read = faces.archive.read(move |store| store.cycles_after(cycle, MISSED_MAX)).await;
             // Without them the stream is as good as any that begins now.
             read.ok().and_then(Result::ok).unwrap_or_default()
         }
@@ -58,6 +59,7 @@ pub(super) async fn stream(State(faces): State<Arc<Faces>>, headers: HeaderMap) 
         generation: None,
         cycle: None,
         told_at: Instant::now(),
+        ends_at: Instant::now() + LONGEST,
         _permit: permit,
     };
     teller.queue.extend(missed.iter().map(|report| cycle(&CycleSummary::from(report))));
@@ -70,7 +72,9 @@ pub(super) async fn stream(State(faces): State<Arc<Faces>>, headers: HeaderMap) 
         let event = teller.next().await?;
         Some((Ok::<_, Infallible>(event), teller))
     });
-    Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)).into_response()
+    // Who stands between keeps answers back until they are whole, unless told not to (nginx, X-Accel-Buffering).
+    let unbuffered = [("x-accel-buffering", "no")];
+    (unbuffered, Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE))).into_response()
 }
 
 /// What one listener has been told.
@@ -83,6 +87,7 @@ struct Teller {
     generation: Option<u64>,
     cycle: Option<u64>,
     told_at: Instant,
+    ends_at: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -99,7 +104,7 @@ struct Nodes<'a> {
 }
 
 impl Teller {
-    /// The next event; none when the daemon ends.
+    /// The next event; none when the daemon ends, or the time is over.
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.queue.pop_front() {
@@ -117,6 +122,7 @@ impl Teller {
                     Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return None,
                 },
+                () = sleep_until(self.ends_at) => return None,
             }
         }
     }

@@ -110,8 +110,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::Failed`], also when one cannot be read.
     pub fn cycles_before(&self, cycle: u64, limit: usize) -> Result<Vec<CycleReport>, StoreError> {
+        let mut reports = Vec::new();
+        self.each_cycle_before(cycle, limit, |report| reports.push(report))?;
+        Ok(reports)
+    }
+
+    /// Shows the same one after the other: a thousand of a busy cluster are a hundred megabytes together.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`], also when one cannot be read; those before it were shown.
+    pub fn each_cycle_before(&self, cycle: u64, limit: usize, show: impl FnMut(CycleReport)) -> Result<(), StoreError> {
         let query = format!("SELECT report FROM cycles WHERE cycle < ?1 ORDER BY cycle DESC LIMIT {}", integer(limit));
-        self.reports(&query, integer(cycle))
+        self.each_report(&query, integer(cycle), show)
     }
 
     /// The reports of the cycles after that one, oldest first, `limit` at most.

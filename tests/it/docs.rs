@@ -371,6 +371,9 @@ fn furnish(ground: &Ground<'_>) {
         fs::copy(root.join("tests/it/tls").join(file), ground.here.join("etc").join(file)).expect("copied");
     }
     ground.put("etc/password", "secret\n");
+    for tokens in ["operators", "viewers"] {
+        ground.put(&format!("etc/{tokens}"), "0123456789abcdef ann\n");
+    }
     fs::copy(root.join(BUILT), ground.here.join("mine.wasm")).expect("copied");
     let example = fs::read_to_string(root.join("daemon.toml")).expect("the example");
     ground.put("daemon.toml", &ground.translated(&example));

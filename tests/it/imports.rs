@@ -95,6 +95,7 @@ const GUESTS: &[(&str, &[&str])] = &[
     ("axum", &["src/http.rs", "src/http/"]),
     ("prometheus", &["src/metrics.rs", "src/metrics/"]),
     ("rusqlite", &["src/store.rs", "src/store/"]),
+    ("sd_notify", &["src/control/supervisor.rs"]),
     ("clap_complete", &["src/cli/shell.rs"]),
     ("clap_mangen", &["src/cli/shell.rs"]),
     ("clap", &["src/cli.rs", "src/cli/", "src/demo.rs", "src/demo/", "src/main.rs"]),

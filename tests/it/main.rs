@@ -15,6 +15,7 @@ mod etcd;
 mod faults;
 mod fix;
 mod history;
+mod host;
 mod imports;
 mod lease;
 mod leavings;

@@ -163,7 +163,7 @@ await checks.check("nodes: pointing at one shows its slots alone, enter keeps it
   assert.notEqual(alone, before);
   await page.mouse.move(2, 2);
   assert.notEqual(await picture(), alone);
-  await page.locator(".node-scroll").focus();
+  await page.locator(".nodes").focus();
   await page.keyboard.press("ArrowDown");
   await page.keyboard.press("Enter");
   assert.equal(await page.locator(".node-row[aria-selected=true]").count(), 1);
@@ -294,6 +294,9 @@ await checks.check("keyboard: skip link, views, search, keys, theme", async () =
   assert.equal(await page.evaluate(() => document.activeElement.className), "skip");
   await page.keyboard.press("2");
   await page.locator(`nav a[data-view=decisions][aria-current=page]`).waitFor();
+  await page.locator(".skip").focus();
+  await page.keyboard.press("Enter");
+  assert.equal(await page.locator(`nav a[data-view=decisions][aria-current=page]`).count(), 1, "the skip link stays in the view");
   await page.keyboard.press("/");
   assert.equal(await page.evaluate(() => document.activeElement.getAttribute("aria-label")), "Search decisions");
   await page.keyboard.press("Escape");
@@ -303,6 +306,14 @@ await checks.check("keyboard: skip link, views, search, keys, theme", async () =
   assert.equal(await page.locator("dialog[open]").count(), 1);
   await page.keyboard.press("Escape");
   assert.equal(await page.locator("dialog[open]").count(), 0);
+  await page.keyboard.press("?");
+  await page.locator("#letters").uncheck();
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("1");
+  assert.equal(await page.locator(`nav a[data-view=policy][aria-current=page]`).count(), 1, "characters do nothing when they are not wanted");
+  await page.locator("#keys").click();
+  await page.locator("#letters").check();
+  await page.keyboard.press("Escape");
   await page.keyboard.press("1");
   await page.locator(`nav a[data-view=now][aria-current=page]`).waitFor();
   const themes = [];

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::super::approval::{Waiting, approved_in, digest, name};
 use super::super::command::Answer;
 use super::super::turn::Turn;
-use super::{Control, Happening, WAITING};
+use super::{Control, Happening, REJECTED, WAITING};
 use crate::clock::now_ms;
 use crate::migration::Amount;
 use crate::model::{Mode, Snapshot, Trigger};
@@ -53,6 +53,9 @@ impl Control {
         }
         if !approve {
             self.rejected = Some(digest(&waiting.moves));
+            if let Err(error) = self.keeper.store.put(REJECTED, &self.rejected) {
+                warn!(error = %chain(&error), "a restart will not know that this plan was dropped");
+            }
             let carried = self.running.as_ref().filter(|_| waiting.approved_by.is_some());
             if let Some(running) = carried {
                 running.stop.stop();

@@ -56,6 +56,10 @@ impl Control {
 
     /// Takes note of who is empty by now, and of who has left.
     pub(super) fn see_drains(&mut self, snapshot: &Snapshot) {
+        // Whoever leads sees it, and tells of it.
+        if !self.leads() {
+            return;
+        }
         let before = self.drains.clone();
         let (emptied, left) = self.drains.see(snapshot);
         if self.drains != before

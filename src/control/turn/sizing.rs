@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::super::Notice;
 use super::super::conduct::{SCALER, WHO};
 use super::super::scaler::{Due, Scaler};
-use super::super::standby;
+use super::super::standby::Pool;
 use super::{Crew, Orders, Turn};
 use crate::clock::now_ms;
 use crate::config::Follow;
@@ -25,11 +25,12 @@ const JOINING_MS: u64 = 60_000;
 pub(in crate::control) struct Sizing {
     pub(in crate::control) scaler: Scaler,
     introduced: BTreeMap<Address, u64>,
+    pool: Pool,
 }
 
 impl Sizing {
     pub(in crate::control) fn new(scaler: Scaler) -> Self {
-        Self { scaler, introduced: BTreeMap::new() }
+        Self { scaler, introduced: BTreeMap::new(), pool: Pool::default() }
     }
 }
 
@@ -92,7 +93,7 @@ pub(super) async fn arrivals(crew: &mut Crew, orders: &Orders, turn: &Turn, snap
     let now_ms = now_ms();
     let known = |at: &Address| snapshot.members().any(|(_, address)| address == at);
     crew.sizing.introduced.retain(|at, since_ms| !known(at) && *since_ms + JOINING_MS > now_ms);
-    count_standby(orders, snapshot);
+    count_standby(crew.sizing.pool.clone(), orders, snapshot);
     // Those that drain for want of work, and have some left, stay instead.
     let stay = orders.leaving.iter().filter(|drain| drain.who == WHO && !drain.emptied).count();
     let missing = growth.saturating_sub(crew.sizing.introduced.len() + stay);
@@ -105,7 +106,7 @@ pub(super) async fn arrivals(crew: &mut Crew, orders: &Orders, turn: &Turn, snap
         return;
     }
     let Some(existing) = snapshot.primaries.first().map(|node| node.address.clone()) else { return };
-    let pool = standby::pool(&orders.config.scaling.standby).await;
+    let pool = crew.sizing.pool.clone().addresses(&orders.config.scaling.standby).await;
     let mut free: Vec<Address> = pool.into_iter().filter(|at| !known(at)).collect();
     free.retain(|at| !crew.sizing.introduced.contains_key(at));
     let mut joined = 0;
@@ -120,6 +121,8 @@ pub(super) async fn arrivals(crew: &mut Crew, orders: &Orders, turn: &Turn, snap
                 crew.sizing.introduced.insert(at, now_ms);
                 joined += 1;
             }
+            // Known to the others by another address: it has joined, and is no more to be counted on.
+            Err(join::JoinError::Member { .. }) => {}
             Err(error) => warn!(node = %at, error = %chain(&error), "a node of the standby pool does not join"),
         }
     }
@@ -130,11 +133,11 @@ pub(super) async fn arrivals(crew: &mut Crew, orders: &Orders, turn: &Turn, snap
 
 /// Tells how many nodes of the standby pool are not in the cluster. On a task of its own: a name server that does not answer must not
 /// keep the turn waiting for a number to show.
-fn count_standby(orders: &Orders, snapshot: &Snapshot) {
+fn count_standby(pool: Pool, orders: &Orders, snapshot: &Snapshot) {
     let (standby, notify) = (orders.config.scaling.standby.clone(), orders.notify.clone());
     let members: BTreeSet<Address> = snapshot.members().map(|(_, address)| address.clone()).collect();
     tokio::spawn(async move {
-        let pool = standby::pool(&standby).await;
+        let pool = pool.addresses(&standby).await;
         notify(Notice::Standby(pool.iter().filter(|at| !members.contains(at)).count()));
     });
 }

@@ -2,7 +2,7 @@
 
 import { get, olderCycles, olderEvents, on, Refused, seen } from "./live.js";
 import { explanation } from "./now.js";
-import { OUTCOMES, amount, happening, headline, named, outcome } from "./words.js";
+import { amount, happening, headline, kindOf, named, outcome } from "./words.js";
 import { bytes, clock, command, count, day, duration, fill, folded, h, isKnown, keep, Names, plural, ranges, ratio, time } from "./text.js";
 
 /** So many calm cycles in a row are told of in one line. */
@@ -105,7 +105,7 @@ export function decisionsView(rest) {
     return h("li", null, h("a", {
       class: "cycle", href: `#decisions/${one.cycle}`, "data-key": `cycle ${one.cycle}`, "aria-current": one.cycle === opened ? "true" : null,
     },
-      h("span", { class: `mark ${(OUTCOMES[one.outcome] ?? ["", "calm"])[1]}`, "aria-hidden": "true" }),
+      h("span", { class: `mark ${kindOf(one)[1]}`, "aria-hidden": "true" }),
       h("span", { class: "cycle-number" }, String(one.cycle)),
       h("span", { class: "cycle-what" }, outcome(one), held > 0 && one.outcome !== "refused" ? h("span", { class: "quiet" }, `, ${count(held)} held back`) : null),
       h("span", { class: "cycle-gain" }, headline(one.predictions)),
@@ -203,7 +203,7 @@ function cycle(report, why) {
     ...report, moves_proposed: report.plan?.moves.length ?? 0, moves_approved: report.approved.length,
     slots_moved: slots, slots_stayed: report.migrations.reduce((sum, one) => sum + one.stayed.length, 0),
   };
-  const [word, kind] = OUTCOMES[report.outcome] ?? [report.outcome, "calm"];
+  const [word, kind] = kindOf(report);
   const later = seen.cycles.find((one) => one.realised?.cycle === report.cycle);
   const { timings } = report;
   return [

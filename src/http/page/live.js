@@ -6,6 +6,8 @@
 import { readHeat, readSlots } from "./binary.js";
 
 const PAGE = 100;
+/** So many of the newest are kept, and as many more as a person has asked for: a page may be open for weeks. */
+const KEPT = 1000;
 const POLL_MS = 2000;
 /** The stream says something every 15 s; two such words missed, and a half. */
 const SILENCE_MS = 40000;
@@ -176,16 +178,29 @@ async function fetchHeat() {
   tell("heat");
 }
 
+const kept = { cycles: KEPT, events: KEPT };
+
+/** Lets go of the oldest; they can be asked for again. */
+function trim(name) {
+  if (seen[name].length <= kept[name]) return;
+  seen[name].length = kept[name];
+  seen[`${name}End`] = false;
+}
+
 function takeCycle(cycle) {
   const place = seen.cycles.findIndex((one) => one.cycle <= cycle.cycle);
   if (seen.cycles[place]?.cycle === cycle.cycle) seen.cycles[place] = cycle;
   else seen.cycles.splice(place < 0 ? seen.cycles.length : place, 0, cycle);
+  trim("cycles");
   tell("cycles");
   fetchWhy();
 }
 
 function takeEvent(event) {
+  // The history may have told of it already.
+  if (seen.events.some((one) => one.id === event.id)) return;
   seen.events.unshift(event);
+  trim("events");
   tell("events");
 }
 
@@ -206,17 +221,25 @@ function fetchWhy() {
 
 /** The newest history, under what is known of older. */
 async function fetchHistory() {
+  const before = { cycles: new Set(seen.cycles), events: new Set(seen.events) };
   const [cycles, events] = await Promise.all([get(`cycles?limit=${PAGE}`), get(`events?limit=${PAGE}`)]);
-  const oldest = cycles.items.at(-1)?.cycle ?? 0;
-  // What lies between what is known and what came now may be missing after a long silence: then it begins anew.
-  const older = seen.cycles[0]?.cycle >= oldest ? seen.cycles.filter((one) => one.cycle < oldest) : [];
-  seen.cycles = [...cycles.items, ...older];
-  if (older.length === 0) seen.cyclesEnd = cycles.items.length < PAGE;
-  seen.events = events.items;
+  merge("cycles", cycles.items, "cycle", before.cycles);
+  merge("events", events.items, "id", before.events);
   seen.read = true;
-  seen.eventsEnd = events.items.length < PAGE;
   tell("cycles", "events");
   fetchWhy();
+}
+
+/** A page of history between what the stream has told meanwhile and what was known `before`. */
+function merge(name, page, key, before) {
+  const newest = page[0]?.[key] ?? 0;
+  const oldest = page.at(-1)?.[key] ?? 0;
+  const newer = seen[name].filter((one) => !before.has(one) && one[key] > newest);
+  const known = seen[name].filter((one) => before.has(one));
+  // What lies between what is known and what came now may be missing after a long silence: then it begins anew.
+  const older = known[0]?.[key] >= oldest ? known.filter((one) => one[key] < oldest) : [];
+  seen[name] = [...newer, ...page, ...older];
+  if (older.length === 0) seen[`${name}End`] = page.length < PAGE;
 }
 
 /** More of the past. Daemons that cannot page are asked for a longer list. */
@@ -237,21 +260,26 @@ async function older(name, items, key) {
 export async function olderCycles() {
   const { items, end } = await older("cycles", seen.cycles, "cycle");
   Object.assign(seen, { cycles: items, cyclesEnd: end });
+  kept.cycles = Math.max(KEPT, items.length + PAGE);
   tell("cycles");
 }
 
 export async function olderEvents() {
   const { items, end } = await older("events", seen.events, "id");
   Object.assign(seen, { events: items, eventsEnd: end });
+  kept.events = Math.max(KEPT, items.length + PAGE);
   tell("events");
 }
 
 const WORDS = { status: takeStatus, nodes: takeNodes, cycle: takeCycle, happening: takeEvent };
 
-/** Reads the stream until it ends; false where there is none. */
+/** Reads the stream until it ends; false where there is none, or not for us: too many listen, or somebody between keeps it back. */
 async function readStream() {
+  let any = false;
   const ending = new AbortController();
-  let silence = setTimeout(() => ending.abort(), SILENCE_MS);
+  let silent = false;
+  const giveUp = () => { silent = true; ending.abort(); };
+  let silence = setTimeout(giveUp, SILENCE_MS);
   try {
     const answer = await ask("stream", { signal: ending.signal });
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -262,14 +290,16 @@ async function readStream() {
       const { value, done } = await reader.read();
       if (done) return true;
       clearTimeout(silence);
-      silence = setTimeout(() => ending.abort(), SILENCE_MS);
+      silence = setTimeout(giveUp, SILENCE_MS);
       heard("live");
+      any = true;
       const blocks = (rest + value.replaceAll("\r", "")).split("\n\n");
       rest = blocks.pop();
       for (const block of blocks) takeBlock(block);
     }
   } catch (error) {
-    if (error instanceof Refused && [404, 405, 501].includes(error.status)) return false;
+    if (error instanceof Refused && [404, 405, 501, 503].includes(error.status)) return false;
+    if (silent && !any) return false;
     throw error;
   } finally {
     clearTimeout(silence);

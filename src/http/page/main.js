@@ -15,6 +15,8 @@ let viewName = "";
 
 function route() {
   const [name, ...rest] = location.hash.slice(1).split("/");
+  // The skip link leads to what is shown.
+  if (name === content.id && view) return;
   const wanted = Object.hasOwn(VIEWS, name) ? name : "now";
   if (wanted === viewName && view?.go) return view.go(rest.join("/"));
   if (wanted === viewName) return;
@@ -109,9 +111,20 @@ const KEYS = [
   ["esc", "close, or end isolating a node"],
   ["?", "these keys"],
 ];
+const LETTERS = "ballast-letters";
+let letters = true;
+try { letters = localStorage.getItem(LETTERS) !== "off"; } catch { /* They work. */ }
+const lettersBox = h("input", {
+  type: "checkbox", id: "letters", onchange: () => {
+    letters = lettersBox.checked;
+    try { localStorage.setItem(LETTERS, letters ? "on" : "off"); } catch { /* It holds for this visit. */ }
+  },
+});
+lettersBox.checked = letters;
 const help = h("dialog", { class: "dialog", "aria-labelledby": "help-title" },
   h("h2", { id: "help-title" }, "Keys"),
   h("dl", { class: "keys" }, KEYS.map(([key, what]) => h("div", null, h("dt", null, key.split(" ").map((one) => h("kbd", null, one))), h("dd", null, what)))),
+  h("p", { class: "small" }, h("label", { for: "letters" }, lettersBox, " Single characters do this")),
   h("p", { class: "quiet small" }, "This page only reads. What changes something is a command, which it shows."),
   h("button", { type: "button", class: "button", onclick: () => help.close() }, "Close"));
 help.addEventListener("click", (event) => { if (event.target === help) help.close(); });
@@ -124,6 +137,8 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && event.target.matches("input")) event.target.blur();
     return;
   }
+  // Whoever speaks to the machine, or has tremors, may not want them (WCAG 2.1.4).
+  if (!letters && event.key.length === 1) return;
   const places = Object.keys(VIEWS);
   if (places[Number(event.key) - 1]) location.hash = places[Number(event.key) - 1];
   else if (event.key === "?") help.showModal();
@@ -136,7 +151,8 @@ document.addEventListener("keydown", (event) => {
 // A token, where the daemon wants one.
 onLocked((refusal) => new Promise((answer) => {
   const input = h("input", { type: "password", id: "token", class: "search", autocomplete: "off", spellcheck: "false" });
-  const done = (token) => { dialog.close(); dialog.remove(); answer(token); };
+  let answered = false;
+  const done = (token) => { answered = true; dialog.close(); dialog.remove(); answer(token); };
   const dialog = h("dialog", { class: "dialog", "aria-labelledby": "token-title" },
     h("h2", { id: "token-title" }, "A token is needed"),
     h("p", null, "This daemon answers only to those who have a token. It is kept until this tab is closed."),
@@ -146,6 +162,8 @@ onLocked((refusal) => new Promise((answer) => {
   input.addEventListener("keydown", (event) => { if (event.key === "Enter" && input.value) done(input.value.trim()); });
   // Without a token there is nothing to show: the dialog stays.
   dialog.addEventListener("cancel", (event) => event.preventDefault());
+  // A browser may close it all the same, at the second Escape.
+  dialog.addEventListener("close", () => { if (dialog.isConnected && !answered) dialog.showModal(); });
   document.body.append(dialog);
   dialog.showModal();
 }));

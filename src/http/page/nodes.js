@@ -37,6 +37,8 @@ export class Nodes {
     this.filter = "";
     this.pinned = null;
     this.pointedAt = null;
+    /** The owner of the slot that is pointed at elsewhere. */
+    this.ofSlot = null;
     this.active = -1;
     this.rows = [];
     this.search = h("input", {
@@ -44,19 +46,20 @@ export class Nodes {
       oninput: () => { this.filter = this.search.value.trim().toLowerCase(); this.active = -1; this.arrange(); },
     });
     this.summary = h("p", { class: "quiet", "aria-live": "polite" });
-    this.heads = h("div", { class: "node-row node-heads", role: "row" }, COLUMNS.map(([name, label, , down]) => h("button", {
-      type: "button", role: "columnheader", class: `node-head cell-${name}`, "data-name": name, "data-key": `sort ${name}`,
+    this.heads = h("div", { class: "node-row node-heads", role: "row" }, COLUMNS.map(([name, label, , down]) => h("span", {
+      role: "columnheader", class: `node-head cell-${name}`, "data-name": name,
       onclick: () => {
         const [by, falls] = this.sorting();
         this.order = by === name ? [name, !falls] : [name, down];
         this.arrange();
       },
-    }, label)));
+    }, h("button", { type: "button", "data-key": `sort ${name}` }, label))));
     this.space = h("div", { class: "node-space", role: "presentation" });
-    this.scroller = h("div", { class: "node-scroll", tabindex: "0", role: "rowgroup", "data-key": "nodes", "aria-label": "Primaries" }, this.space);
-    this.grid = h("div", { class: "nodes", role: "grid", "aria-label": "Primaries", "aria-describedby": "node-keys" }, this.heads, this.scroller);
+    // Not a place of its own for the keyboard, though it scrolls: the grid is.
+    this.scroller = h("div", { class: "node-scroll", tabindex: "-1", role: "rowgroup" }, this.space);
+    this.grid = h("div", { class: "nodes", role: "grid", tabindex: "0", "data-key": "nodes", "aria-label": "Primaries", "aria-describedby": "node-keys" }, this.heads, this.scroller);
     this.scroller.addEventListener("scroll", () => this.draw(), { passive: true });
-    this.scroller.addEventListener("keydown", (event) => this.key(event));
+    this.grid.addEventListener("keydown", (event) => this.key(event));
     this.scroller.addEventListener("pointerleave", () => this.point(null));
     this.scroller.addEventListener("pointermove", (event) => this.point(event.target.closest?.(".node-row")?.dataset.id ?? null));
     this.scroller.addEventListener("click", (event) => {
@@ -74,6 +77,10 @@ export class Nodes {
 
   set({ nodes = this.nodes, drains, names = this.names, places = this.places }) {
     Object.assign(this, { nodes, names, places });
+    if (this.pinned !== null && nodes.length > 0 && !nodes.some((node) => node.id === this.pinned)) {
+      this.pinned = null;
+      this.isolate(this.pointedAt);
+    }
     if (drains) this.drains = new Map(drains.map((drain) => [drain.id, drain]));
     const most = (of) => nodes.reduce((most, node) => Math.max(most, of(node) ?? 0), 0);
     const mean = (of) => {
@@ -113,6 +120,7 @@ export class Nodes {
       : [plural(this.nodes.length, "primary", "primaries"), zones ? plural(zones, "zone") : null, this.names?.left ? `names without ${this.names.left}` : null].filter(Boolean).join(" · ");
     if (this.summary.textContent !== summary) this.summary.textContent = summary;
     this.grid.setAttribute("aria-rowcount", String(this.shown.length + 1));
+    this.active = Math.min(this.active, this.shown.length - 1);
     this.draw();
   }
 
@@ -125,6 +133,8 @@ export class Nodes {
 
   draw() {
     const { height, shown } = this;
+    if (this.active >= 0) this.grid.setAttribute("aria-activedescendant", `node-${this.active}`);
+    else this.grid.removeAttribute("aria-activedescendant");
     this.space.style.height = `${Math.max(shown.length, 1) * height}px`;
     const top = this.scroller.scrollTop;
     const first = Math.max(0, Math.floor(top / height) - MARGIN);
@@ -161,6 +171,7 @@ export class Nodes {
     row.element.setAttribute("aria-selected", String(this.pinned === node.id));
     row.element.classList.toggle("active", place === this.active);
     row.element.classList.toggle("draining", Boolean(drain));
+    row.element.classList.toggle("of-slot", node.id === this.ofSlot);
     const colour = hue === undefined ? "transparent" : owner(hue);
     if (row.colour !== colour) row.swatch.style.background = row.colour = colour;
     const name = this.names?.of(node.id) ?? node.address;
@@ -186,7 +197,7 @@ export class Nodes {
   }
 
   key(event) {
-    if (event.target !== this.scroller || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target !== this.grid || event.ctrlKey || event.metaKey || event.altKey) return;
     const page = Math.max(1, Math.floor(this.inSight / this.height) - 1);
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -1e9, End: 1e9 };
     if (event.key in steps) {
@@ -195,7 +206,6 @@ export class Nodes {
       if (top < this.scroller.scrollTop) this.scroller.scrollTop = top;
       if (top + this.height > this.scroller.scrollTop + this.inSight) this.scroller.scrollTop = top + this.height - this.inSight;
       this.draw();
-      this.scroller.setAttribute("aria-activedescendant", `node-${this.active}`);
       const node = this.shown[this.active];
       if (node) {
         this.point(node.id);
@@ -225,6 +235,7 @@ export class Nodes {
 
   /** Shows which row a slot's owner has, without scrolling to it. */
   highlight(id) {
+    this.ofSlot = id;
     for (const row of this.rows) row.element.classList.toggle("of-slot", id !== null && row.element.dataset.id === id);
   }
 }

@@ -5,7 +5,7 @@ import { HeatMap } from "./heatmap.js";
 import { Nodes } from "./nodes.js";
 import { slotOf } from "./binary.js";
 import { get, on, seen } from "./live.js";
-import { ACTIVITIES, MODES, OUTCOMES, headline, named, outcome, problem } from "./words.js";
+import { ACTIVITIES, MODES, headline, kindOf, named, outcome, problem } from "./words.js";
 import { bytes, clock, command, count, duration, fill, h, isKnown, keep, micros, Names, percent, plural, ratio, say, short, slotsOf, time, UNKNOWN } from "./text.js";
 
 /** Lines of one kind that are shown at once. */
@@ -15,7 +15,9 @@ export function nowView() {
   const standing = h("section", { class: "standing", "aria-label": "Mode" });
   const attention = h("section", { class: "attention", "aria-label": "What needs attention", hidden: true });
   const figures = h("section", { class: "figures", "aria-label": "Figures" });
-  const moves = h("section", { class: "card moves", "aria-labelledby": "moves-title" });
+  // The command stays where it is while what is above it changes twice a second: somebody may be copying it.
+  const movesBody = h("div", { class: "contents" });
+  const moves = h("section", { class: "card moves", "aria-labelledby": "moves-title" }, movesBody, command("ballast cancel --reason …", "ends them at the next step"));
   const recent = h("section", { class: "card recent", "aria-labelledby": "recent-title", hidden: true });
   const openSlots = h("section", { class: "card", "aria-label": "Open slots", hidden: true });
   const answer = h("div", { class: "answer", hidden: true, tabindex: "-1", role: "region", "aria-label": "Explanation of a slot" });
@@ -102,7 +104,7 @@ export function nowView() {
     keep(recent, shown.map((one) => [one.cycle, one.outcome]), () => [
       h("div", { class: "card-head" }, h("h2", { id: "recent-title" }, "Last decisions"), h("a", { class: "small", href: "#decisions" }, "all")),
       h("ol", { class: "cycles" }, shown.map((one) => h("li", null, h("a", { class: "cycle", href: `#decisions/${one.cycle}`, "data-key": `recent ${one.cycle}` },
-        h("span", { class: `mark ${(OUTCOMES[one.outcome] ?? ["", "calm"])[1]}`, "aria-hidden": "true" }),
+        h("span", { class: `mark ${kindOf(one)[1]}`, "aria-hidden": "true" }),
         h("span", { class: "cycle-number" }, String(one.cycle)),
         h("span", { class: "cycle-what" }, outcome(one), h("span", { class: "quiet" }, ` · ${headline(one.predictions)}`)),
         h("span", { class: "quiet small cycle-time" }, time(one.started_at_ms)))))),
@@ -176,13 +178,12 @@ export function nowView() {
     map.set({ moving: running.flatMap((one) => slotsOf(one.slots)), names });
     if (moves.hidden) return;
     const share = moving?.total.slots ? moving.slots_moved / moving.total.slots : NaN;
-    fill(moves,
+    fill(movesBody,
       h("div", { class: "card-head" }, h("h2", { id: "moves-title" }, "Moves in flight"),
         moving ? h("span", { class: "quiet" }, `${count(moving.slots_moved)} of ${plural(moving.total.slots, "slot")}${moving.slots_waiting ? `, ${count(moving.slots_waiting)} not begun` : ""}`) : null),
       isKnown(share) ? progress(share, "All moves of this cycle") : null,
       h("ul", { class: "move-list" }, running.slice(0, LINES_MAX).map(migration)),
-      running.length > LINES_MAX ? h("p", { class: "quiet" }, `and ${running.length - LINES_MAX} more`) : null,
-      command("ballast cancel --reason …", "ends them at the next step"));
+      running.length > LINES_MAX ? h("p", { class: "quiet" }, `and ${running.length - LINES_MAX} more`) : null);
   }
 
   function migration(one) {

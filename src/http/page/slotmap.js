@@ -150,6 +150,8 @@ export class SlotMap {
   /** Leaves only the isolated node's slots in full colour. */
   dim(pixels, ground) {
     const place = this.slots.nodes.findIndex((node) => node.id === this.isolated);
+    // It has left meanwhile.
+    if (place < 0) return;
     for (let slot = 0; slot < SLOTS; slot += 1) {
       if (this.slots.owners[slot] === place) continue;
       const colour = [pixels[slot] & 255, (pixels[slot] >> 8) & 255, (pixels[slot] >> 16) & 255];

@@ -21,7 +21,7 @@ export const ACTIVITIES = {
 };
 
 /** By outcome: a word for filters, and the class of its mark. */
-export const OUTCOMES = {
+const OUTCOMES = {
   executed: ["Moved", "good"],
   incomplete: ["Incomplete", "warn"],
   planned: ["Planned", "plan"],
@@ -31,6 +31,12 @@ export const OUTCOMES = {
   "no-change": ["Nothing to do", "calm"],
 };
 
+/** The word for a cycle's outcome and the class of its mark; a daemon that has just started waits for its policy, and nothing is wrong. */
+export function kindOf(cycle) {
+  if (cycle.outcome === "policy-failed" && cycle.kind === "not-loaded") return ["No policy yet", "calm"];
+  return OUTCOMES[cycle.outcome] ?? [cycle.outcome, "calm"];
+}
+
 /** What a cycle came to, by its summary. */
 export function outcome(cycle) {
   const proposed = plural(cycle.moves_proposed, "move");
@@ -39,7 +45,7 @@ export function outcome(cycle) {
     case "incomplete": return `${count(cycle.slots_moved)} of ${plural(cycle.slots_moved + cycle.slots_stayed, "slot")} moved`;
     case "planned": return `${count(cycle.moves_approved)} of ${proposed} approved, none carried out`;
     case "refused": return `The guard held back all ${proposed}`;
-    case "policy-failed": return `The policy gave no plan${cycle.kind ? ` (${cycle.kind})` : ""}`;
+    case "policy-failed": return cycle.kind === "not-loaded" ? "No policy was loaded yet" : `The policy gave no plan${cycle.kind ? ` (${cycle.kind})` : ""}`;
     case "not-collected": return "The cluster could not be seen";
     case "no-change": return "Nothing to move";
     default: return cycle.outcome;
@@ -83,6 +89,7 @@ export function happening(event) {
     case "drain-ended": return ["calm", `${event.address} may have slots again${by(event)}`, why];
     case "emptied": return ["good", `${event.address} owns no slot any more`, ""];
     case "left": return ["good", `${event.address} has left the cluster`, ""];
+    case "flags-cleared": return ["good", `Flags of slots ${ranges(event.slots)} that a move had left on ${event.node} cleared`, why];
     case "recovered": return ["good", `${plural(event.slots, "slot")} that an earlier run left open closed`, ""];
     default: return ["calm", event.event, why];
   }
