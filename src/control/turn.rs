@@ -349,6 +349,9 @@ async fn decide(crew: &mut Crew, orders: &Orders, turn: &mut Turn, snapshot: &Ar
     let (policy, answer, advice) = asked.await.unwrap_or_else(|bug| std::panic::resume_unwind(bug.into_panic()));
     turn.report.timings.policy_ms = milliseconds(began);
     turn.called = policy.stats().calls > calls;
+    if turn.called {
+        turn.report.log = policy.log_lines().iter().take(LOG_LINES).map(|line| begin_of(line)).collect();
+    }
     crew.deciders.put_back(policy);
     sizing::hear(crew, orders, turn, snapshot, advice).await;
     match answer {
@@ -360,6 +363,16 @@ async fn decide(crew: &mut Crew, orders: &Orders, turn: &mut Turn, snapshot: &Ar
             None
         }
     }
+}
+
+/// So many lines of a policy's log are kept with a cycle, and so many bytes of each: the daemon's log has them whole.
+const LOG_LINES: usize = 20;
+const LOG_BYTES: usize = 240;
+
+fn begin_of(line: &str) -> String {
+    let end = line.floor_char_boundary(LOG_BYTES);
+    let rest = if end < line.len() { "…" } else { "" };
+    format!("{}{rest}", &line[..end])
 }
 
 /// The plan that a person approved, while the cluster is as it was.
@@ -517,4 +530,16 @@ fn why_incomplete(planned: usize, moved: usize, stopped: bool, reports: &[Migrat
 
 fn milliseconds(began: Instant) -> f64 {
     began.elapsed().as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_a_policy_is_cut_between_characters() {
+        assert_eq!(begin_of("short"), "short");
+        assert_eq!(begin_of(&"é".repeat(LOG_BYTES)), "é".repeat(LOG_BYTES / 2) + "…");
+        assert!(begin_of(&format!("a{}", "é".repeat(LOG_BYTES))).len() <= LOG_BYTES + "…".len());
+    }
 }

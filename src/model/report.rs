@@ -475,6 +475,9 @@ pub struct CycleReport {
     pub policy: Option<PolicyId>,
     /// What it answered.
     pub plan: Option<Plan>,
+    /// The first lines that the policy logged in this call, each cut.
+    #[serde(default)]
+    pub log: Vec<String>,
     /// What the guard let through.
     pub approved: Vec<Move>,
     /// Where the ends of those moves were reached then.
@@ -513,6 +516,7 @@ impl CycleReport {
             snapshot: None,
             policy: None,
             plan: None,
+            log: Vec::new(),
             approved: Vec::new(),
             addresses: BTreeMap::new(),
             refusals: Vec::new(),

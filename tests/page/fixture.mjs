@@ -117,6 +117,7 @@ export function world(count, scene = "calm", seed = 1) {
     return {
       ...cycle, outcome: { outcome: cycle.outcome, kind: cycle.kind, reason: cycle.reason }, reason: undefined, kind: undefined, snapshot: { generation: cycle.generation }, approved: moves, addresses: Object.fromEntries(nodes.slice(0, 8).map((node) => [node.id, node.address])),
       plan: cycle.summary === null ? null : { policy, generation: cycle.generation, summary: cycle.summary, moves: Array.from({ length: proposed }, (_, place) => ({ slot: place, target: 0, reason: "" })), gauges: [["imbalance", 1.4740197], ["floor", 1.02], ["bytes-to-move", 8387810.6], ["work", 1241226]] },
+      log: cycle.summary === null ? [] : [`looked at ${nodes.length} primaries${hostile}`, "the network is not known of all"],
       refusals: cycle.refusals.map((refusal) => ({ ...refusal, slots: Array.from({ length: refusal.slots }, (_, place) => place * 3) })),
       migrations: cycle.slots_moved ? [0, 1].map((place) => ({ source: at(place).id, target: at(3 + place).id, protocol: "atomic", moved: place ? "3-95" : "200-319", stayed: place && cycle.slots_stayed ? [[97, `LOADING${hostile}`], [98, `LOADING${hostile}`]] : [], keys: 107000, bytes: 4.2e6, duration_ms: 7030, pace: { share: 0.48, least_share: 0.4, probes: 109, slow_probes: 5, tolerated_ms: 4.7, eased: { latency: 5 } } })) : [],
     };

@@ -221,6 +221,7 @@ function cycle(report, why) {
       h("p", null, refusal.reason),
       refusal.slots.length > 0 ? slotList(`refused ${refusal.check}`, refusal.slots) : null)))),
     part("Migrations", report.migrations.length === 0 ? null : h("ul", { class: "pairs" }, folded(report.migrations.map((one) => migration(one, names)), PAIRS_MAX, "migrations", "migrations"))),
+    part("What the policy logged", report.log?.length ? h("ul", { class: "log" }, report.log.map((line) => h("li", null, line))) : null),
     part("Shadows", report.shadows?.length ? h("ul", { class: "lines" }, report.shadows.map((one) => h("li", null, h("strong", null, one.name), ` would move ${plural(one.approved, "slot")}, disagrees in ${Math.round(one.disagreement * 100)}%`))) : null),
     why.length > 0 ? h("details", { class: "part", "data-key": "explanation", open: report.approved.length === 0 }, h("summary", null, h("h3", null, "In words")), why.map(explanation)) : null,
     part("Repeat it", [

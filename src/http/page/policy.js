@@ -66,9 +66,9 @@ export function policyView() {
         plan.gauges?.length
           ? h("table", { class: "gauges" }, h("caption", { class: "unseen" }, "Gauges"), h("tbody", null, plan.gauges.map(([name, value]) => h("tr", null, h("th", { scope: "row" }, name), h("td", null, Number.isInteger(value) ? count(value || 0) : Math.abs(value) >= 1000 ? short(value) : value.toPrecision(4))))))
           : h("p", { class: "quiet" }, "It wrote no gauges."),
-        plan.log?.length
-          ? h("ul", { class: "log" }, plan.log.map((line) => h("li", null, typeof line === "string" ? line : `${line.level ?? line[0]}: ${line.message ?? line[1]}`)))
-          : h("p", { class: "quiet small" }, "Lines that a policy logs are in the daemon's log, under the policy's name."),
+        report.log?.length
+          ? h("ul", { class: "log", "aria-label": "What it logged" }, report.log.map((line) => h("li", null, line)))
+          : h("p", { class: "quiet small" }, "It logged nothing."),
       ] : h("p", { class: "empty" }, "No plan was made yet."),
     ]);
   }
