@@ -8,6 +8,7 @@ use super::look::Eye;
 use super::nodes;
 use super::outcome::{Exit, Outcome};
 use super::screen::Screen;
+use super::status::told_once;
 use super::target::Target;
 use crate::control::{NodeRow, node_rows};
 use crate::examine::{self, Audit, Evidence, Finding, Severity};
@@ -112,6 +113,14 @@ impl Told {
         self.severity == Severity::Unhealthy
     }
 
+    /// How well load is counted, if that is what it is about.
+    fn precision(&self) -> Option<&Problem> {
+        match &self.finding {
+            Finding::Seen(problem @ Problem::SlotStatsOff { .. }) => Some(problem),
+            _ => None,
+        }
+    }
+
     /// Two lines: what it is, and what to do about it.
     pub(super) fn text(&self) -> String {
         let mark = if self.is_unhealthy() { "!" } else { "-" };
@@ -124,15 +133,21 @@ impl Told {
     }
 }
 
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 fn text(health: &Health<'_>, snapshot: &Snapshot) -> String {
     let mut text = format!(
-        "{} primaries, {} replicas, {} of {SLOT_COUNT} slots served\n",
-        health.primaries.len(),
-        health.replicas.len(),
+        "{}, {}, {} of {SLOT_COUNT} slots served\n",
+        counted(health.primaries.len(), "primary", "primaries"),
+        counted(health.replicas.len(), "replica", "replicas"),
         health.slots_served
     );
     text.push_str(&nodes::listing(snapshot));
-    text.extend(health.findings.iter().map(Told::text));
+    text.extend(health.findings.iter().filter(|told| told.precision().is_none()).map(Told::text));
+    let precision = told_once(health.findings.iter().filter_map(Told::precision));
+    text.extend(precision.into_iter().map(|line| format!("- {line}\n")));
     let _ =
         writeln!(text, "{}", if health.healthy { "The cluster is healthy." } else { "The cluster is not healthy." });
     text

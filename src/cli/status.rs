@@ -122,7 +122,7 @@ fn row(node: &NodeRow) -> Vec<String> {
 }
 
 /// Problems in words; what most nodes share, once.
-fn told_once(problems: &[Problem]) -> Vec<String> {
+pub(super) fn told_once<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Vec<String> {
     let mut uncounted: BTreeMap<&str, Vec<&Address>> = BTreeMap::new();
     let mut told = Vec::new();
     for problem in problems {

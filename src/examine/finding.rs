@@ -210,13 +210,13 @@ impl fmt::Display for Finding {
             Self::Seen(problem) => write!(f, "{problem}"),
             Self::Contested { slots, claimants } => {
                 let names: Vec<String> = claimants.iter().map(ToString::to_string).collect();
-                write!(f, "slots {slots} are taken to be owned by {}", names.join(" and by "))
+                write!(f, "{} taken to be owned by {}", are(slots), names.join(" and by "))
             }
             Self::Open { shape, slots, keys } => open(f, shape, slots, *keys),
             Self::Strays { node, slots, held } => {
                 let sum = |count: fn(&Held) -> u64| held.iter().map(count).sum::<u64>();
                 let (keys, sampled, doubled) = (sum(|h| h.keys), sum(|h| h.sampled), sum(|h| h.doubled));
-                write!(f, "{node} holds {keys} keys in slots {slots}, which it does not own")?;
+                write!(f, "{node} holds {} in slots {slots}, which it does not own", counted(keys))?;
                 let mut databases: Vec<String> =
                     held.iter().map(|held| held.database).map(|db| db.to_string()).collect();
                 databases.dedup();
@@ -234,7 +234,7 @@ impl fmt::Display for Finding {
                 }
             }
             Self::HiddenStrays { node, keys } => {
-                write!(f, "{node} holds {keys} keys in slots that it does not own, and does not say in which")
+                write!(f, "{node} holds {} in slots that it does not own, and does not say in which", counted(*keys))
             }
             Self::Job { node, slots, state, message, age_s, .. } => {
                 write!(f, "an atomic migration of slots {slots}, reported by {node}, is '{state}'")?;
@@ -253,28 +253,49 @@ impl fmt::Display for Finding {
     }
 }
 
+/// `slot 7 is`, `slots 1-4 are`.
+fn are(slots: &SlotSet) -> String {
+    if slots.len() == 1 { format!("slot {slots} is") } else { format!("slots {slots} are") }
+}
+
+fn counted(keys: u64) -> String {
+    format!("{keys} {}", if keys == 1 { "key" } else { "keys" })
+}
+
+fn them(slots: &SlotSet) -> &'static str {
+    if slots.len() == 1 { "it" } else { "them" }
+}
+
+/// `1 key of it`, `3 keys of them`.
+fn of_them(keys: u64, slots: &SlotSet) -> String {
+    format!("{} of {}", counted(keys), them(slots))
+}
+
 fn open(f: &mut fmt::Formatter<'_>, shape: &Shape, slots: &SlotSet, keys: u64) -> fmt::Result {
     match shape {
         Shape::HalfMoved { source, target } => {
-            write!(f, "slots {slots} are half-moved from {source} to {target}, which holds {keys} keys of them")
+            write!(f, "{} half-moved from {source} to {target}, which holds {}", are(slots), of_them(keys, slots))
         }
         Shape::MigratingOnly { source, to, target, keys_there } => {
-            write!(f, "slots {slots} are migrating on {source} to {to}, and nobody imports them")?;
+            write!(f, "{} migrating on {source} to {to}, and nobody imports {}", are(slots), them(slots))?;
             match target {
-                Some(target) if *keys_there && keys > 0 => write!(f, "; {target} holds {keys} keys of them"),
-                Some(target) if *keys_there => write!(f, "; {target} may hold keys of them"),
+                Some(target) if *keys_there && keys > 0 => write!(f, "; {target} holds {}", of_them(keys, slots)),
+                Some(target) if *keys_there => write!(f, "; {target} may hold keys of {}", them(slots)),
                 Some(_) => Ok(()),
-                None if *keys_there => write!(f, "; that node is not well, and may hold keys of them"),
+                None if *keys_there => write!(f, "; that node is not well, and may hold keys of {}", them(slots)),
                 None => write!(f, "; that node is no member"),
             }
         }
         Shape::ImportingOnly { importer, from, owner, .. } => {
-            write!(f, "slots {slots} are importing on {importer} from {from}, and ")?;
+            write!(f, "{} importing on {importer} from {from}, and ", are(slots))?;
             match owner {
-                Some(owner) => write!(f, "their owner {owner} does not migrate them there")?,
-                None => write!(f, "nobody is agreed to own them")?,
+                Some(owner) => {
+                    let its = if slots.len() == 1 { "its" } else { "their" };
+                    write!(f, "{its} owner {owner} does not migrate {} there", them(slots))?;
+                }
+                None => write!(f, "nobody is agreed to own {}", them(slots))?,
             }
-            if keys > 0 { write!(f, "; {importer} holds {keys} keys of them") } else { Ok(()) }
+            if keys > 0 { write!(f, "; {importer} holds {}", of_them(keys, slots)) } else { Ok(()) }
         }
         Shape::Meaningless { node } => write!(f, "slots {slots} carry a flag on {node} that says nothing there"),
         Shape::OnReplica { replica, .. } => {

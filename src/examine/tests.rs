@@ -116,20 +116,20 @@ fn each_way_in_which_a_slot_may_be_open_is_told_apart() {
     for (stage, sentence) in [
         (
             stage().open('a', 7, to('b')).open('b', 7, from('a')).holds('b', 7, 3),
-            "slots 7 are half-moved from a:7000 to b:7000, which holds 3 keys of them",
+            "slot 7 is half-moved from a:7000 to b:7000, which holds 3 keys of it",
         ),
         (
             stage().open('a', 7, to('b')).holds('b', 7, 3),
-            "slots 7 are migrating on a:7000 to b:7000, and nobody imports them; b:7000 holds 3 keys of them",
+            "slot 7 is migrating on a:7000 to b:7000, and nobody imports it; b:7000 holds 3 keys of it",
         ),
-        (stage().open('a', 7, to('b')), "slots 7 are migrating on a:7000 to b:7000, and nobody imports them"),
+        (stage().open('a', 7, to('b')), "slot 7 is migrating on a:7000 to b:7000, and nobody imports it"),
         (
             stage().open('a', 7, to('f')),
-            "slots 7 are migrating on a:7000 to unknown node ffffffff, and nobody imports them; that node is no member",
+            "slot 7 is migrating on a:7000 to unknown node ffffffff, and nobody imports it; that node is no member",
         ),
         (
             stage().open('b', 7, from('d')).holds('b', 7, 2),
-            "slots 7 are importing on b:7000 from d:7000, and their owner a:7000 does not migrate them there; b:7000 holds 2 keys of them",
+            "slot 7 is importing on b:7000 from d:7000, and its owner a:7000 does not migrate it there; b:7000 holds 2 keys of it",
         ),
         (stage().open('b', 7, to('c')), "slots 7 carry a flag on b:7000 that says nothing there"),
         (stage().open('d', 7, to('b')), "replica d:7000 carries a flag of slots 7 that its primary does not"),
@@ -200,7 +200,7 @@ fn a_slot_that_two_own_is_settled_by_the_higher_epoch() {
     assert_eq!(evidence.claim(slot(5460)), Claim::Contested(vec![id('b'), id('a')]));
     assert_eq!(evidence.claim(slot(1)), Claim::Agreed(id('a')));
     let told: Vec<String> = findings(&evidence).iter().map(ToString::to_string).collect();
-    assert!(told.contains(&"slots 5460 are taken to be owned by b:7000 and by a:7000".to_owned()), "{told:?}");
+    assert!(told.contains(&"slot 5460 is taken to be owned by b:7000 and by a:7000".to_owned()), "{told:?}");
 }
 
 #[test]

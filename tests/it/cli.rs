@@ -124,7 +124,7 @@ async fn check_tells_healthy_from_unhealthy() {
     assert_eq!((&finding["finding"], &finding["shape"]), (&Value::from("open"), &Value::from("migrating-only")));
     assert!(finding["remedy"].as_str().is_some_and(|remedy| remedy.contains("ballast fix")), "{finding}");
     let text = ballast.run(&["check", &url, "--skip-keys"]).await;
-    assert!(text.out.contains("! slots 0 are migrating on") && text.out.contains("\n    if a daemon"), "{}", text.out);
+    assert!(text.out.contains("! slot 0 is migrating on") && text.out.contains("\n    if a daemon"), "{}", text.out);
     let foreign = ["reshard", &url, "--yes", "--slots", "9", "--from", "all", "--to"];
     let to = cluster.nodes[2].server.address().to_string();
     ballast.refused(2, &[&foreign[..], &[&to]].concat(), &["slot 0 is open", "not by us", "ballast fix"]).await;

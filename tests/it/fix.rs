@@ -271,7 +271,7 @@ async fn slots_that_lost_an_end_to_a_failover_and_slots_that_nobody_owns_are_men
     let left = fix["left"].to_string();
     assert!(left.contains("16101") && left.contains("--assign"), "{left}");
     assert!(!left.contains("16100") && !left.contains("16102"), "{left}");
-    assert!(left.contains("slots 16000 are half-moved"), "no key travels while a slot has no owner: {left}");
+    assert!(left.contains("slot 16000 is half-moved"), "no key travels while a slot has no owner: {left}");
 
     let assign = format!("16101={}", c.server.address());
     ballast.json(0, &["fix", &url, "--yes", "--assign", &assign]).await;
