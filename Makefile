@@ -34,7 +34,7 @@ demo: needs-build needs-servers
 
 test: needs-build needs-servers
 	@scripts/servers all
-	$(CARGO) test --workspace --locked
+	RUST_TEST_THREADS=3 $(CARGO) test --workspace --locked
 
 # Mutated policies and mutated answers, longer than the tests do: FUZZ=100000 SEED=7.
 fuzz: needs-build

@@ -7,8 +7,9 @@ use futures_util::future::try_join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep};
 
-/// Two: a cluster keeps a core busy while it forms, and the machines that run the tests have two.
-static TURNS: Semaphore = Semaphore::const_new(2);
+/// Three: a cluster keeps a core busy while it forms, and waits for the most part afterwards; the machines that run the tests have
+/// two. The tests themselves need as many threads (RUST_TEST_THREADS in the Makefile).
+static TURNS: Semaphore = Semaphore::const_new(3);
 
 /// Waits for a turn at running servers; keep what it returns for as long as they run.
 pub(crate) async fn turn() -> SemaphorePermit<'static> {
