@@ -69,10 +69,10 @@ pub struct Faces {
 }
 
 impl Faces {
-    /// Faces of a loop, of what is measured, and of the history. `history` is to be a connection that nobody else waits for:
-    /// searches take it for seconds ([`Store::look`]).
+    /// Faces of a loop, of what is measured, and of the history. `history` is connections that nobody else waits for
+    /// ([`Store::look`]): searches take one for seconds.
     #[must_use]
-    pub fn new(control: Handle, metrics: Arc<Metrics>, history: Arc<Store>, http: config::Http) -> Self {
+    pub fn new(control: Handle, metrics: Arc<Metrics>, history: Vec<Store>, http: config::Http) -> Self {
         let (happenings, _) = broadcast::channel(HAPPENINGS_MAX);
         let streams = Arc::new(Semaphore::new(stream::STREAMS_MAX));
         Self {

@@ -54,6 +54,8 @@ struct Way {
 #[derive(Deserialize)]
 struct Access {
     socket: Option<PathBuf>,
+    /// Of a daemon of an earlier version empty, by both ways.
+    #[serde(default)]
     instance: String,
 }
 

@@ -440,9 +440,17 @@ impl Control {
                 Ok(self.mode().1)
             }
             Command::Cancel { who, why } => self.cancel(who, why),
-            Command::Drain(wish) => self.drain(wish),
+            Command::Drain(wish) => {
+                let answer = self.drain(wish)?;
+                self.begin_soon(Trigger::Command);
+                Ok(answer)
+            }
             Command::Judge { plan, approve, who, why } => self.judge(&plan, approve, who, why),
-            Command::Undrain { node, who, why } => self.undrain(&node, who, why),
+            Command::Undrain { node, who, why } => {
+                let answer = self.undrain(&node, who, why)?;
+                self.begin_soon(Trigger::Command);
+                Ok(answer)
+            }
             Command::Promote { shadow, who, why } => self.promote(shadow, who, why),
         }
     }

@@ -38,6 +38,9 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::chain;
 use crate::webhook::{Outcome, Told, Webhooks};
 
+/// Connections by which the faces read the history.
+const READERS: usize = 2;
+
 /// Requests that may wait for the loop, which answers each in milliseconds.
 const REQUESTS_MAX: usize = 16;
 
@@ -91,7 +94,7 @@ pub async fn run(config: Config, forced: Option<Mode>) -> Result<(), RunError> {
     // First of all: from here on a signal finds somebody who knows what to do about open slots.
     let signals = Signals::listen().map_err(RunError::Signals)?;
     let store = Arc::new(Store::open(&config.state_dir)?);
-    let history = Arc::new(Store::look(&config.state_dir)?);
+    let history = (0..READERS).map(|_| Store::look(&config.state_dir)).collect::<Result<Vec<_>, _>>()?;
     let host = PolicyHost::new(config.policy.settings.clone())?;
     let metrics = Metrics::new(&config.cluster.name);
     let metrics = Arc::new(if config.http.slot_metrics { metrics.with_every_slot() } else { metrics });

@@ -27,9 +27,9 @@ impl Supervisor {
         tell(&[NotifyState::Ready]);
     }
 
-    /// A line for `systemctl status`.
+    /// A line for `systemctl status`. Whoever gives a reason with a line break says nothing else by it.
     pub(super) fn says(&self, line: &str) {
-        tell(&[NotifyState::Status(line)]);
+        tell(&[NotifyState::Status(&line.replace(char::is_control, " "))]);
     }
 
     /// What is open is closed, and then the process ends.

@@ -115,6 +115,7 @@ const ATOMIC_REDIS: Version = Version(8, 4, 0);
 const ATOMIC_VALKEY: Option<Version> = Some(Version(9, 0, 0));
 const FUNCTIONS: (Option<Version>, Option<Version>) = (Some(SEVEN), Some(Version(7, 2, 0)));
 const SLOT_BY_SLOT: &str = "slots get their new owner one by one, which takes longer";
+const HIDDEN: &str = "keys in slots that a node does not own go unseen, so that flags stay that could be cleared";
 const GUESSED: &str = "load and memory of slots are guessed from counts of keys";
 
 /// In the order of `docs/access.md`.
@@ -124,6 +125,9 @@ pub(super) const RIGHTS: &[Right] = &[
     Right::to("role", "ROLE"),
     Right::to("multi", "MULTI").before(ATOMIC_REDIS).without(SLOT_BY_SLOT),
     Right::to("exec", "EXEC").before(ATOMIC_REDIS).without(SLOT_BY_SLOT),
+    Right::to("multi", "MULTI").on(Some(ATOMIC_REDIS), None).without(HIDDEN),
+    Right::to("exec", "EXEC").on(Some(ATOMIC_REDIS), None).without(HIDDEN),
+    Right::to("dbsize", "DBSIZE").on(Some(ATOMIC_REDIS), None).without(HIDDEN),
     Right::to("select", "SELECT 0"),
     Right::to("command|info", "COMMAND INFO get"),
     Right::to("config|get", "CONFIG GET maxmemory"),
@@ -147,7 +151,6 @@ pub(super) const RIGHTS: &[Right] = &[
     Right::to("scan", "SCAN 0").verifies(),
     Right::to("exists", "EXISTS x").verifies(),
     Right::to("asking", "ASKING").verifies(),
-    Right::to("dbsize", "DBSIZE").on(Some(ATOMIC_REDIS), None).verifies(),
     Right::to("type", "TYPE x").verifies(),
     Right::to("pttl", "PTTL x").verifies(),
     Right::to("getrange", "GETRANGE x 0 0").verifies(),

@@ -159,6 +159,12 @@ impl Evidence {
         }
     }
 
+    /// Whether anybody who answered has this node in its list, whatever it thinks of it.
+    #[must_use]
+    pub fn knows(&self, id: &NodeId) -> bool {
+        self.nodes.values().any(|node| node.view.story.iter().any(|record| record.id == *id))
+    }
+
     /// Whether every primary was heard, and told all that it was asked.
     #[must_use]
     pub fn is_whole(&self) -> bool {

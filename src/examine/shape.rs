@@ -102,7 +102,9 @@ impl Scene<'_> {
                         to: party(to),
                         keys_there: match target {
                             Some(node) => node.keys_in(self.slot) > 0 || node.hidden > 0 || !node.untold.is_empty(),
-                            None => self.evidence.members().any(|member| member.id == *to),
+                            // A node without slots that failed is no member in the topology's eyes; those who have not
+                            // forgotten it would let it come back.
+                            None => self.evidence.knows(to),
                         },
                         target: target.map(|node| party(&node.itself().id)),
                     },

@@ -109,7 +109,7 @@ pub(super) async fn explanation(State(faces): State<Arc<Faces>>, Query(asked): Q
         (Some(cycle), None) => Question::Cycle(cycle),
         (None, None) => Question::Now,
     };
-    match faces.archive.read(move |store| explain(question, store, now_ms())).await {
+    match faces.archive.search(move |store| explain(question, store, now_ms())).await {
         Ok(Ok(items)) => document("Explanation", Items { items }),
         Ok(Err(Unexplained::Store(error))) => broken(chain(&error)),
         Ok(Err(why)) => failure(StatusCode::NOT_FOUND, why.to_string()),

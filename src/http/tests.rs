@@ -261,7 +261,7 @@ impl Server {
             slot_metrics: false,
         };
         let control = Handle::new(requests, status);
-        let history = Arc::new(Store::look(state.path()).expect("it is there"));
+        let history = vec![Store::look(state.path()).expect("it is there")];
         let faces = Arc::new(Faces::new(control, Arc::new(Metrics::new("test")), history, http));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");

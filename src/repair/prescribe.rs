@@ -245,9 +245,25 @@ fn mend_open_slots(evidence: &Evidence, prescription: &mut Prescription) {
             Shape::ImportingOnly { importer, owner: Some(owner), .. } if !closes_it(slot, owner) => {
                 home.entry((importer.clone(), owner.clone())).or_default().push(slot);
             }
+            Shape::ImportingOnly { importer, owner: None, .. }
+                if evidence.nodes.get(&importer.id).is_some_and(|node| !node.untold.is_empty()) =>
+            {
+                let what = format!("slot {slot} is importing on {importer}, which does not tell what it holds of it");
+                let why =
+                    "nobody is agreed to own it, so that its keys cannot be brought home: let the node tell first";
+                prescription.refusals.push(Refusal { what, why: why.to_owned() });
+            }
             Shape::ImportingOnly { .. } => {}
             Shape::Meaningless { node } => {
                 close.entry((node.clone(), "the flag says nothing there".to_owned())).or_default().push(slot);
+            }
+            Shape::OnReplica { replica, primary: Some(_), follows_setslot: true }
+                if evidence.nodes.get(&replica.id).is_some_and(|node| !node.link_up) =>
+            {
+                let what = format!("replica {replica} carries a flag of slot {slot}");
+                let why =
+                    "its link to its primary is down: once it is up, 'ballast fix' has the primary pass on the word";
+                prescription.refusals.push(Refusal { what, why: why.to_owned() });
             }
             Shape::OnReplica { replica, primary: Some(primary), follows_setslot: true } => {
                 let bare = evidence

@@ -44,6 +44,23 @@ fn a_slot_is_not_closed_while_whoever_may_hold_keys_of_it_is_not_heard() {
     let mut silent = Stage::new().open('a', 7, to('b')).evidence();
     silent.nodes.remove(&crate::examine::tests::id('b'));
     refused(&silent);
+    // As after a scale-out that died half-way: it owned nothing yet, and those who know it take it for dead.
+    let knows_e = |node: &mut crate::examine::Testimony| {
+        let mut records = node.view.story.to_vec();
+        records.push(crate::model::NodeRecord {
+            id: crate::examine::tests::id('e'),
+            address: crate::model::Address::new("e", 7000),
+            state: crate::model::LinkState::Failed,
+            slots: SlotSet::default(),
+            ..records[1].clone()
+        });
+        for record in &mut records {
+            record.myself = record.id == node.view.myself.id;
+        }
+        node.view = crate::collector::agree::View::new(records).expect("it lists itself");
+    };
+    let stage = ['a', 'b', 'c', 'd'].into_iter().fold(Stage::new(), |stage, name| stage.says(name, knows_e));
+    refused(&stage.open('a', 7, to('e')).evidence());
     let suspects = |node: &mut crate::examine::Testimony| {
         let mut records = node.view.story.to_vec();
         let b = records.iter_mut().find(|record| record.id == crate::examine::tests::id('b')).expect("a member");

@@ -425,7 +425,7 @@ async fn what_a_killed_resharder_leaves_is_mended(kind: Kind, tool: &str) {
         let check = ballast.run(&["check", &url]).await;
         assert_eq!(check.code, 3, "seed {seed} round {round}: {left:?}\n{}", check.out);
         let number = left[0].1.split('-').next().expect("a slot");
-        assert!(check.out.contains(&format!("slots {number} ")), "seed {seed}: {left:?}\n{}", check.out);
+        assert!(check.out.contains(&format!("slot {number} ")), "seed {seed}: {left:?}\n{}", check.out);
         let fix = ballast.run(&["fix", &url, "--yes"]).await;
         assert_eq!(fix.code, 0, "seed {seed} round {round}: {left:?}\n{}\n{}", fix.out, fix.err);
         is_mended(&ballast, &cluster, &scene).await;

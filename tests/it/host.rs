@@ -62,9 +62,9 @@ async fn whoever_started_it_is_told_how_it_is() {
     for _ in 0..3 {
         until("WATCHDOG=1");
     }
-    daemon.ballast(&["pause", "--reason", "a release"]);
+    daemon.ballast(&["pause", "--reason", "a release\nMAINPID=1"]);
     let told = until("STATUS=mode paused");
-    assert!(told.iter().any(|line| line.contains("a release")), "{told:?}");
+    assert!(told.iter().any(|line| line.contains("a release MAINPID=1")), "{told:?}");
     daemon.stop().await;
     until("STOPPING=1");
 }

@@ -158,7 +158,7 @@ fn told_of_moves(verdict: &Verdict, cycles: usize, migrations: usize) -> Vec<Str
 }
 
 fn told_of_events(counts: &BTreeMap<&str, usize>, toll: &Toll) -> Vec<String> {
-    let Toll { daemon_starts, found_open, halts, crashes, mended, cancelled, not_succeeded } = toll;
+    let Toll { daemon_starts, found_open, halts, crashes, mended, cancelled, not_succeeded, turned } = toll;
     let by_kind: Vec<String> = counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
     let mut told = vec![
         row("events", format!("{}: {}", counts.values().sum::<usize>(), by_kind.join(", "))),
@@ -166,6 +166,7 @@ fn told_of_events(counts: &BTreeMap<&str, usize>, toll: &Toll) -> Vec<String> {
         row("flags open after kills", found_open),
         row("cycles cancelled for a policy that waited", cancelled),
         row("failovers that servers refused or gave up", not_succeeded),
+        row("primaries that joined and that servers made replicas", turned),
         row("servers that crashed by themselves", crashes),
         row("times that Ballast halted", halts.len()),
         row("times that a person had to mend slots", mended.len()),

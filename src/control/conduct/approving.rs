@@ -53,14 +53,12 @@ impl Control {
         }
         if !approve {
             self.rejected = Some(digest(&waiting.moves));
-            if let Err(error) = self.keeper.store.put(REJECTED, &self.rejected) {
-                warn!(error = %chain(&error), "a restart will not know that this plan was dropped");
-            }
             let carried = self.running.as_ref().filter(|_| waiting.approved_by.is_some());
             if let Some(running) = carried {
                 running.stop.stop();
             }
             let also = if carried.is_some() { "; what of it is being carried out ends at the next step" } else { "" };
+            self.keep_rejected();
             self.drop_waiting(who, why);
             return Ok(format!("plan {plan} is dropped{also}"));
         }
@@ -111,12 +109,22 @@ impl Control {
             moves,
             approved_by: None,
         };
+        if self.rejected.take().is_some() {
+            // What is proposed now is something else: the same as before would be news again.
+            self.keep_rejected();
+        }
         info!(plan = waiting.plan, slots = waiting.moves.len(), "a plan waits for approval");
         let (plan, summary) = (waiting.plan.clone(), waiting.summary.clone());
         let told = Happening::PlanWaits { plan, cycle: waiting.cycle, slots: waiting.moves.len(), summary };
         self.waiting_plan = Some(waiting);
         self.waits();
         self.tell(told);
+    }
+
+    fn keep_rejected(&self) {
+        if let Err(error) = self.keeper.put(REJECTED, &self.rejected) {
+            warn!(error = %chain(&error), "a restart will not know which plan was dropped");
+        }
     }
 
     fn drop_waiting(&mut self, who: String, why: String) {

@@ -9,7 +9,7 @@ use super::super::drains::{Drain, DrainWish};
 use super::{Control, DRAINS, Happening};
 use crate::clock::now_ms;
 use crate::config::NodeRule;
-use crate::model::{Primary, Snapshot, Tag, Trigger};
+use crate::model::{Primary, Snapshot, Tag};
 use crate::telemetry::chain;
 
 impl Control {
@@ -25,7 +25,6 @@ impl Control {
             self.keep_drains()?;
             self.tell(Happening::DrainBegun { node: id, address, forget, who, why });
             self.show_drains();
-            self.begin_soon(Trigger::Command);
         }
         let then = if drain.forget { ", and then the cluster forgets it" } else { "" };
         Ok(format!("{} is emptied from the next cycle on{then}", drain.address))
@@ -50,7 +49,6 @@ impl Control {
             ),
         };
         self.tell(Happening::DrainEnded { address, who, why });
-        self.begin_soon(Trigger::Command);
         Ok(answer)
     }
 

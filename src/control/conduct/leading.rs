@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::super::command::Answer;
 use super::super::peers::{Peers, read};
-use super::{Control, DRAINS, MEMBERS, PAST, PROMOTION, Promotion, SCALER, SCALING, STANDING, WAITING};
+use super::{Control, DRAINS, MEMBERS, PAST, PROMOTION, Promotion, REJECTED, SCALER, SCALING, STANDING, WAITING};
 use crate::clock::now_ms;
 use crate::lease::Shared;
 use crate::model::{Mode, NodeId, Trigger};
@@ -89,6 +89,10 @@ impl Control {
             self.show_waiting();
             self.keep_here(WAITING, &self.waiting_plan);
         }
+        if let Some(rejected) = read(shared, REJECTED) {
+            self.rejected = rejected;
+            self.keep_here(REJECTED, &self.rejected);
+        }
         let promotion = read::<Option<Promotion>>(shared, PROMOTION);
         let promotion = promotion.map(|kept| kept.filter(|kept| kept.holds(&self.config.policy)));
         if let Some(promotion) = promotion.filter(|promotion| *promotion != self.promotion) {
@@ -124,6 +128,7 @@ impl Control {
         self.keeper.tell(STANDING, &self.standing);
         self.keeper.tell(DRAINS, &self.drains);
         self.keeper.tell(WAITING, &self.waiting_plan);
+        self.keeper.tell(REJECTED, &self.rejected);
         self.keeper.tell(PROMOTION, &self.promotion);
         if let Some(crew) = &self.crew {
             self.keeper.tell(PAST, &crew.past);

@@ -9,7 +9,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::{Crew, Orders};
@@ -28,28 +28,56 @@ const RECENT: usize = 5_000;
 /// Flags are cleared node by node, each after looks of its own; the next turn goes on.
 const NODES_A_TURN: usize = 8;
 
-/// Whoever moves slots changes something within a second.
+/// Whoever moves slots changes something within a second; and within a second a replica has what its primary was told.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
+/// A look asks every node, and a cycle has better to do, while nothing changes.
+const FIRST_REST: Duration = Duration::from_secs(10);
+const LONGEST_REST: Duration = Duration::from_secs(600);
 
 /// Flags that stay: those of the last look, and those that nothing could be done about.
 #[derive(Debug, Default)]
 pub(in crate::control) struct Lasting {
     before: Vec<OpenSlot>,
     given_up: Vec<OpenSlot>,
+    /// Until when, and how long the next time, while the same flags stay in spite of all; and what was said to be in the way.
+    wait: Option<(Instant, Duration)>,
+    in_the_way: String,
 }
 
 impl Lasting {
     /// The flags in `snapshot` that were there at the last look too and were not given up.
     fn of(&mut self, snapshot: &Snapshot) -> Vec<OpenSlot> {
         let now = &snapshot.open_slots;
-        self.given_up.retain(|open| now.contains(open));
+        let reigns = |open: &OpenSlot| snapshot.index_of(&open.node).is_some();
+        self.given_up.retain(|open| now.contains(open) && !reigns(open));
         let lasts = |open: &&OpenSlot| self.before.contains(open) && !self.given_up.contains(open);
         let lasting: Vec<OpenSlot> = now.iter().filter(lasts).cloned().collect();
+        if self.before != *now {
+            self.wait = None;
+        }
         self.before.clone_from(now);
         lasting
     }
 
-    /// These flags are not looked at again for as long as they stand, but on a primary, where they hold up every move.
+    /// Whether it is too early to try again.
+    fn rests(&self) -> bool {
+        self.wait.is_some_and(|(until, _)| Instant::now() < until)
+    }
+
+    /// Nothing can be done about what is left: the same is tried again later and later, until something changes. `why` is logged once.
+    fn rest(&mut self, slots: &SlotSet, why: &str) {
+        let next = self.wait.map_or(FIRST_REST, |(_, next)| (next * 2).min(LONGEST_REST));
+        self.wait = Some((Instant::now() + next, next));
+        if self.in_the_way != why {
+            why.clone_into(&mut self.in_the_way);
+            if !why.is_empty() {
+                warn!(%slots, why, "flags of ours that were left behind stay for now");
+            }
+        }
+    }
+
+    /// These flags are not looked at again for as long as they stand on a replica: on a primary they hold up every move.
     fn give_up<'a>(&mut self, flags: impl Iterator<Item = &'a OpenSlot>, snapshot: &Snapshot) {
         self.given_up.extend(flags.filter(|open| snapshot.index_of(&open.node).is_none()).cloned());
     }
@@ -67,7 +95,7 @@ struct Past {
 pub(super) async fn clear(crew: &mut Crew, orders: &Orders, snapshot: &Snapshot) {
     let lasting = crew.lasting.of(snapshot);
     // Who pauses us to move slots by hand finds nobody else at it.
-    if lasting.is_empty() || !orders.mode.acts() {
+    if lasting.is_empty() || !orders.mode.acts() || crew.lasting.rests() {
         return;
     }
     let past = match past(orders).await {
@@ -78,15 +106,18 @@ pub(super) async fn clear(crew: &mut Crew, orders: &Orders, snapshot: &Snapshot)
     let not_ours = |open: &&OpenSlot| !slots.contains(open.slot) && !past.unfinished.contains(open.slot);
     crew.lasting.give_up(lasting.iter().filter(not_ours), snapshot);
     if slots.is_empty() {
-        return;
+        return crew.lasting.rest(&slots, "");
     }
     let addresses: Vec<_> = snapshot.members().map(|(_, address)| address.clone()).collect();
     let looks = Looks { cluster: crew.cluster.clone(), addresses, slots: &slots, past: &past };
     match close_all(&looks, orders).await {
         // What is left on replicas now goes away with them, or with their promotion.
-        Ok(true) => crew.lasting.give_up(lasting.iter(), snapshot),
+        Ok(true) => {
+            crew.lasting.give_up(lasting.iter(), snapshot);
+            crew.lasting.rest(&slots, "");
+        }
         Ok(false) => {}
-        Err(why) => warn!(%slots, why, "flags of ours that were left behind stay for now"),
+        Err(why) => crew.lasting.rest(&slots, &why),
     }
 }
 
@@ -94,9 +125,13 @@ pub(super) async fn clear(crew: &mut Crew, orders: &Orders, snapshot: &Snapshot)
 /// in the way.
 async fn close_all(looks: &Looks<'_>, orders: &Orders) -> Result<bool, String> {
     let context = orders.context(looks.cluster.clone(), None);
-    for _ in 0..NODES_A_TURN {
-        let before = looks.look().await?;
-        if closable(&before, looks.slots, looks.past).is_empty() {
+    let mut before = looks.look().await?;
+    let mut said: Vec<Close> = Vec::new();
+    loop {
+        let fresh = |evidence: &Evidence| {
+            closable(evidence, looks.slots, looks.past).into_iter().find(|close| !said.contains(close))
+        };
+        if fresh(&before).is_none() {
             return Ok(true);
         }
         sleep(BETWEEN_LOOKS).await;
@@ -104,18 +139,22 @@ async fn close_all(looks: &Looks<'_>, orders: &Orders) -> Result<bool, String> {
         if let Some(sign) = at_work(&before, &evidence) {
             return Err(format!("somebody is moving slots: {sign}"));
         }
-        let Some(Close { node, slots, why }) = closable(&evidence, looks.slots, looks.past).into_iter().next() else {
-            return Ok(true);
-        };
-        if orders.stop.is_asked() {
+        let Some(close) = fresh(&evidence) else { return Ok(true) };
+        if said.len() == NODES_A_TURN || orders.stop.is_asked() {
             return Ok(false);
         }
-        let address = node.address.as_ref().ok_or("nobody knows where it is")?;
-        migration::close_once(address, &slots.iter().collect::<Vec<_>>(), &context).await?;
-        info!(%slots, %node, why, "a flag that an ended migration of ours had left behind is cleared");
-        orders.tell(Event::FlagsCleared { slots, node: node.to_string(), why });
+        let address = close.node.address.as_ref().ok_or("nobody knows where it is")?;
+        migration::close_once(address, &close.slots.iter().collect::<Vec<_>>(), &context).await?;
+        sleep(BETWEEN_LOOKS).await;
+        before = looks.look().await?;
+        // A word that does not arrive where the flag is clears nothing, and is not said again.
+        if !closable(&before, looks.slots, looks.past).contains(&close) {
+            let Close { node, slots, why } = close.clone();
+            info!(%slots, %node, why, "a flag that an ended migration of ours had left behind is cleared");
+            orders.tell(Event::FlagsCleared { slots, node: node.to_string(), why });
+        }
+        said.push(close);
     }
-    Ok(false)
 }
 
 /// What is looked at again and again.
@@ -178,6 +217,7 @@ impl Past {
 }
 
 /// Flags of one node that may go.
+#[derive(Debug, Clone, PartialEq)]
 struct Close {
     node: Party,
     slots: SlotSet,
@@ -190,7 +230,12 @@ fn closable(evidence: &Evidence, slots: &SlotSet, past: &Past) -> Vec<Close> {
     let still_ours = past.still_ours(evidence);
     // Whoever owns a slot may be sending it.
     let owned = |slot: SlotId| evidence.claim(slot).agreed().is_some_and(|owner| evidence.nodes.contains_key(owner));
-    let mine = |slot: &SlotId| slots.contains(*slot) && still_ours.contains(*slot) && owned(*slot);
+    // Keys on anybody else are for `ballast fix` to bring home.
+    let strays = |slot: SlotId| {
+        let owner = evidence.claim(slot);
+        evidence.primaries().any(|node| node.keys_in(slot) > 0 && owner.agreed() != Some(&node.itself().id))
+    };
+    let mine = |slot: &SlotId| slots.contains(*slot) && still_ours.contains(*slot) && owned(*slot) && !strays(*slot);
     let close = |repair| match repair {
         Repair::Close { slots: found, node, reason } => {
             let slots: SlotSet = found.iter().filter(mine).collect();
@@ -274,6 +319,34 @@ mod tests {
         assert_eq!(lasting.of(&snapshot), []);
         snapshot.open_slots = vec![flag.clone()];
         assert_eq!(lasting.of(&snapshot), []);
-        assert_eq!(lasting.of(&snapshot), [flag], "it came back");
+        assert_eq!(lasting.of(&snapshot), snapshot.open_slots, "it came back");
+        lasting.give_up([&flag].into_iter(), &snapshot);
+        assert_eq!(lasting.of(&snapshot), []);
+        let leads = crate::policy::synthetic_snapshot(1).primaries.remove(0);
+        snapshot.primaries = vec![crate::model::Primary { id: id('e'), ..leads }];
+        assert_eq!(lasting.of(&snapshot), [flag], "it was promoted, and holds up every move");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_is_tried_again_later_and_later_until_something_changes() {
+        let (mut lasting, mut snapshot) = (Lasting::default(), Snapshot::default());
+        let flag = |slot_number| OpenSlot {
+            slot: slot(slot_number),
+            node: id('a'),
+            direction: crate::model::OpenDirection::Migrating(id('b')),
+        };
+        snapshot.open_slots = vec![flag(7)];
+        let slots = SlotSet::from_iter([slot(7)]);
+        lasting.of(&snapshot);
+        lasting.rest(&slots, "a node is silent");
+        assert!(lasting.rests());
+        tokio::time::advance(FIRST_REST).await;
+        assert!(!lasting.rests());
+        lasting.rest(&slots, "a node is silent");
+        tokio::time::advance(FIRST_REST).await;
+        assert!(lasting.rests(), "twice as long");
+        snapshot.open_slots.push(flag(8));
+        lasting.of(&snapshot);
+        assert!(!lasting.rests());
     }
 }

@@ -92,14 +92,17 @@ async function unlock(refusal) {
 }
 
 /** An answer of the API, or [`Refused`]. */
-async function ask(path, options = {}) {
+async function ask(path, { onAsked, onPaused, ...options } = {}) {
   for (;;) {
     const sent = headers();
+    // Not while a person looks for a token.
+    onAsked?.();
     const answer = await fetch(new URL(`api/v1/${path}`, document.baseURI), { ...options, headers: sent, cache: "no-store" });
     if (answer.ok) return answer;
     let message = `${answer.status} ${answer.statusText}`;
     try { message = (await answer.json()).error ?? message; } catch { /* No document of ours. */ }
     if (answer.status !== 401) throw new Refused(answer.status, message);
+    onPaused?.();
     // Somebody else may have been asked meanwhile.
     if (JSON.stringify(headers()) !== JSON.stringify(sent)) continue;
     if (!(await unlock(sent.Authorization ? message : ""))) throw new Refused(401, message);
@@ -198,7 +201,8 @@ function takeCycle(cycle) {
 
 function takeEvent(event) {
   // The history may have told of it already.
-  if (seen.events.some((one) => one.id === event.id)) return;
+  // (0 is the number of those that the history could not keep.)
+  if (event.id !== 0 && seen.events.some((one) => one.id === event.id)) return;
   seen.events.unshift(event);
   trim("events");
   tell("events");
@@ -234,7 +238,7 @@ async function fetchHistory() {
 function merge(name, page, key, before) {
   const newest = page[0]?.[key] ?? 0;
   const oldest = page.at(-1)?.[key] ?? 0;
-  const newer = seen[name].filter((one) => !before.has(one) && one[key] > newest);
+  const newer = seen[name].filter((one) => !before.has(one) && (one[key] > newest || one[key] === 0));
   const known = seen[name].filter((one) => before.has(one));
   // What lies between what is known and what came now may be missing after a long silence: then it begins anew.
   const older = known[0]?.[key] >= oldest ? known.filter((one) => one[key] < oldest) : [];
@@ -279,9 +283,9 @@ async function readStream() {
   const ending = new AbortController();
   let silent = false;
   const giveUp = () => { silent = true; ending.abort(); };
-  let silence = setTimeout(giveUp, SILENCE_MS);
+  let silence = null;
   try {
-    const answer = await ask("stream", { signal: ending.signal });
+    const answer = await ask("stream", { signal: ending.signal, onAsked: () => { silence = setTimeout(giveUp, SILENCE_MS); }, onPaused: () => clearTimeout(silence) });
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     const history = fetchHistory();
     history.catch(() => ending.abort());
@@ -347,7 +351,13 @@ export async function follow() {
     let why = "it closed the connection";
     try {
       if (!(await readStream())) await poll();
-      else if (seen.link.heardAt !== before) failures = 0;
+      else if (seen.link.heardAt !== before) {
+        failures = 0;
+        // Streams end now and then, in order: that is no outage.
+        generation = null;
+        await pause(BACKOFF_MS[0] * (0.8 + Math.random() * 0.4));
+        continue;
+      }
       if (seen.link.state === "polling") continue;
     } catch (error) {
       why = error instanceof Refused ? error.message : "no answer";

@@ -64,7 +64,9 @@ export class Nodes {
     this.scroller.addEventListener("pointermove", (event) => this.point(event.target.closest?.(".node-row")?.dataset.id ?? null));
     this.scroller.addEventListener("click", (event) => {
       const id = event.target.closest?.(".node-row")?.dataset.id;
-      if (id) this.pin(this.pinned === id ? null : id);
+      if (!id) return;
+      this.grid.focus({ preventScroll: true });
+      this.pin(this.pinned === id ? null : id);
     });
     this.height = 52;
     this.inSight = 600;

@@ -22,6 +22,9 @@ use crate::support::{chain, detours, eventually, start};
 
 pub(super) const KEYS: usize = 6_000;
 
+/// Primaries of the beginning.
+const FIRST: usize = 3;
+
 /// Requests per second: what two cores can bear beside nine servers, a daemon, and relays in front of all of them.
 const RATE: f64 = 300.0;
 
@@ -92,6 +95,8 @@ pub(super) struct Toll {
     pub(super) cancelled: usize,
     /// Failovers that the servers refused, or gave up.
     pub(super) not_succeeded: usize,
+    /// Primaries that joined, and were replicas when somebody was to leave.
+    pub(super) turned: usize,
 }
 
 /// A home for the daemons of a cluster; the configuration is written by the stage.
@@ -198,6 +203,15 @@ impl<'h> Stage<'h> {
     async fn scale_in(&mut self, who: usize) -> String {
         self.until_left().await;
         let primaries = self.until_known().await;
+        if primaries.len() <= FIRST {
+            // One that joined is a primary no more: servers make a replica of whoever loses his last slot, as in a failover amid a move.
+            self.toll.turned += 1;
+            let view = self.cluster.view().await.expect("a view");
+            let seen = |node: &NodeView| {
+                format!("{} {:?} {} slots {:?}", node.address, node.role, node.slots.len(), node.flags)
+            };
+            return format!("nobody can be spared: {}", view.iter().map(seen).collect::<Vec<_>>().join("; "));
+        }
         let leaver = &primaries[who % primaries.len()];
         let all = primaries.len();
         self.say(&["drain", leaver.id.as_str(), "--forget", "--reason", "soak"]);
