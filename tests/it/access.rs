@@ -32,6 +32,13 @@ async fn everything_works(ballast: &Ballast, cluster: &LocalCluster, who: &[&str
     let counts = cluster.nodes[0].server.program().has_slot_stats();
     let kept: Vec<&Value> = problems.filter(|problem| counts || problem["problem"] != "slot-stats-off").collect();
     assert_eq!(kept, Vec::<&Value>::new(), "nothing is kept from us");
+    // Where a slot is open, more is asked: who holds keys of it.
+    let flag = |what: String| cluster.nodes[1].server.call(Command::new(&format!("CLUSTER SETSLOT 0 {what}")));
+    flag(format!("IMPORTING {}", cluster.nodes[0].id)).await.expect("taken");
+    let check = ballast.json(3, &[&["check"], who].concat()).await;
+    let findings = check["findings"].as_array().expect("a list");
+    assert!(findings.iter().all(|finding| finding["finding"] != "untold"), "{findings:#?}");
+    flag("STABLE".to_owned()).await.expect("taken");
     let record = ballast.home.path().join("record");
     let record = record.to_str().expect("Unicode");
     let recorded = ballast.json(0, &[&["verify"], who, &["--record", record]].concat()).await;

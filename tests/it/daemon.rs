@@ -289,6 +289,8 @@ async fn moves_can_be_watched_cancelled_paused_and_resumed() {
     assert_eq!((&status["migrations"], &status["moving"]), (&Value::Array(Vec::new()), &Value::Null));
 
     home.configure(&Settings::default());
+    // Whoever resumes does not wait for a file to be noticed: the next cycle begins at once.
+    assert_eq!(daemon.post("/-/reload", "").await.0, 200);
     daemon.ballast(&["resume"]);
     until_even(&daemon).await;
     daemon.stop().await;
