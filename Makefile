@@ -50,7 +50,7 @@ test-faults: needs-build needs-servers
 soak: needs-build needs-servers
 	@scripts/servers all
 	BALLAST_TEST_SOAK=$(SOAK) BALLAST_TEST_SEED=$(SEED) \
-		$(CARGO) test --locked --test it -- --ignored --nocapture soak::
+		$(CARGO) test --workspace --locked --test it -- --ignored --nocapture soak::
 
 # The example policies of nine languages: builds each with its own toolchain, and compares what they answer.
 test-languages: needs-build needs-languages

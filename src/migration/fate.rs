@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::call::Copies;
 use super::journal::Intent;
 use super::survey::View;
-use crate::model::{LinkState, NodeId, NodeRecord, OpenSlot, Protocol, Role, SlotId, SlotSet};
+use crate::model::{LinkState, NodeId, NodeRecord, OpenDirection, OpenSlot, Protocol, Role, SlotId, SlotSet};
 
 /// How to go on with one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Scene<'_> {
     fn fate(&self, slot: SlotId) -> Result<Fate, String> {
         let owner = self.owner(slot)?;
         let open = self.flags(slot)?;
-        let successor = self.successor_of_the_target();
+        let successor = successor_of_the_target(self.intent, self.views);
         if successor == Some(&owner.id) || successor.is_none() && self.intent.target_shard.contains(&owner.id) {
             self.source_was_heard(owner)?;
             return Ok(if open { Fate::Close { owner: owner.id.clone() } } else { Fate::Moved });
@@ -124,16 +124,6 @@ impl Scene<'_> {
         Ok(Fate::Resume { source: owner.id.clone(), target: itself.id.clone(), copies })
     }
 
-    /// Whom the target follows now, by its own word: replicas move between shards, so that it need not be one of those
-    /// that followed the target when we began. (A target that follows the source has lost everything to it.)
-    fn successor_of_the_target(&self) -> Option<&NodeId> {
-        let target = self.views.iter().filter_map(View::itself).find(|node| node.id == self.intent.target)?;
-        match &target.role {
-            Role::Replica { of: Some(of) } if *of != self.intent.source => Some(of),
-            _ => None,
-        }
-    }
-
     /// The primary that claims `slot`, if it is the only one.
     fn owner(&self, slot: SlotId) -> Result<&NodeRecord, String> {
         let mut claims = primaries(self.views).filter(|node| node.slots.contains(slot));
@@ -148,7 +138,7 @@ impl Scene<'_> {
     fn flags(&self, slot: SlotId) -> Result<bool, String> {
         let mut any = false;
         for open in primaries(self.views).flat_map(|node| &node.open).filter(|open| open.slot == slot) {
-            if !self.intent.opens(open) {
+            if !opened(self.intent, self.views, open) {
                 return Err("somebody else opened it".to_owned());
             }
             any = true;
@@ -199,6 +189,27 @@ impl Scene<'_> {
     }
 }
 
+/// Whom the target of `intent` follows now, by its own word: replicas move between shards, so that it need not be one of those
+/// that followed the target when we began. (A target that follows the source has lost everything to it.)
+fn successor_of_the_target<'a>(intent: &Intent, views: &'a [View]) -> Option<&'a NodeId> {
+    let target = views.iter().filter_map(View::itself).find(|node| node.id == intent.target)?;
+    match &target.role {
+        Role::Replica { of: Some(of) } if *of != intent.source => Some(of),
+        _ => None,
+    }
+}
+
+/// Whether `intent` opened this slot: by the flag as it was set, or as a source changes it by itself when the target is succeeded (Valkey
+/// from 8.0 on): it names whom the target follows now.
+fn opened(intent: &Intent, views: &[View], open: &OpenSlot) -> bool {
+    let follows_the_target = || {
+        intent.slots.contains(open.slot)
+            && intent.source_shard.contains(&open.node)
+            && matches!(&open.direction, OpenDirection::Migrating(to) if successor_of_the_target(intent, views) == Some(to))
+    };
+    intent.opens(open) || follows_the_target()
+}
+
 /// What every primary says of itself.
 fn primaries(views: &[View]) -> impl Iterator<Item = &NodeRecord> {
     views.iter().filter_map(View::itself).filter(|node| node.role == Role::Primary)
@@ -209,7 +220,7 @@ fn primaries(views: &[View]) -> impl Iterator<Item = &NodeRecord> {
 pub(super) fn foreign(intents: &[Intent], views: &[View]) -> Vec<Foreign> {
     primaries(views)
         .flat_map(|node| &node.open)
-        .filter(|open| !intents.iter().any(|intent| intent.opens(open)))
+        .filter(|open| !intents.iter().any(|intent| opened(intent, views, open)))
         .map(|open| Foreign { open: open.clone() })
         .collect()
 }
@@ -217,7 +228,7 @@ pub(super) fn foreign(intents: &[Intent], views: &[View]) -> Vec<Foreign> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Address, OpenDirection};
+    use crate::model::Address;
 
     fn id(name: char) -> NodeId {
         name.to_string().repeat(40).parse().expect("hexadecimal")
@@ -323,6 +334,27 @@ mod tests {
         assert!(matches!(hold, Fate::Hold(_)), "it takes the source for its replica: {hold:?}");
         elsewhere.nodes.push(record('a', "7", false));
         assert_eq!(fate_of(&[source, elsewhere, target]), resume('a', 'b', Copies::Ours));
+    }
+
+    /// Found by the soak: the target took the last slot of a shard, whose nodes followed it from then on, and one of them succeeded it
+    /// amid the next move.
+    #[test]
+    fn a_flag_that_follows_the_target_to_its_successor_is_ours() {
+        let flag = |name: char, direction: OpenDirection| view(name, if name == 'a' { "7" } else { "" }, &[direction]);
+        let follows = |name: char, primary: char| {
+            let mut follower = view(name, "", &[]);
+            follower.nodes[0].role = Role::Replica { of: Some(id(primary)) };
+            follower
+        };
+        let scene = |to_whom: char, leader: char| {
+            [flag('a', to(to_whom)), target('e', 'a', &[from('a')]), follows('b', leader)]
+        };
+        assert_eq!(fate_of(&scene('e', 'e')), resume('a', 'e', Copies::Ours));
+        assert!(foreign(&[intent()], &scene('e', 'e')).is_empty());
+        assert!(matches!(fate_of(&scene('f', 'e')), Fate::Hold(_)), "it names a third one");
+        assert_eq!(foreign(&[intent()], &scene('f', 'e')).len(), 1);
+        let elsewhere = [flag('f', to('e')), target('e', 'a', &[]), follows('b', 'e')];
+        assert_eq!(foreign(&[intent()], &elsewhere).len(), 1, "our source does not carry it");
     }
 
     #[test]
