@@ -7,6 +7,7 @@ use std::time::Duration;
 use ballast::cluster::Command;
 use ballast::lab::{Kind, LocalCluster, ServerSettings};
 use serde_json::Value;
+use tokio::net::TcpSocket;
 
 use crate::access::documented;
 use crate::cli::{Ballast, url};
@@ -177,7 +178,10 @@ async fn an_announced_address_that_cannot_be_reached_is_named() {
     let ballast = Ballast::new();
     let config = configured(&ballast, "daemon.toml", &seeds(&cluster));
     let (lost, own) = (&cluster.nodes[1], cluster.nodes[1].server.address().port);
-    let closed = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    // Bound, so that nobody else listens there meanwhile, and not listened at.
+    let reserved = TcpSocket::new_v4().expect("a socket");
+    reserved.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let closed = reserved.local_addr().expect("bound").port();
     let announce = async |port: u16| {
         lost.server.call(Command::new("CONFIG SET cluster-announce-port").arg(port)).await.expect("announced");
         eventually("the others know the announced port", PATIENCE, async || {
