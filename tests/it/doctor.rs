@@ -185,9 +185,11 @@ async fn an_announced_address_that_cannot_be_reached_is_named() {
     let announce = async |port: u16| {
         lost.server.call(Command::new("CONFIG SET cluster-announce-port").arg(port)).await.expect("announced");
         eventually("the others know the announced port", PATIENCE, async || {
-            let mut views = cluster.nodes[0].view().await.ok()?.into_iter();
-            let seen = views.find(|view| view.id == lost.id)?;
-            (seen.address.port == port).then_some(())
+            for node in &cluster.nodes {
+                let seen = node.view().await.ok()?.into_iter().find(|view| view.id == lost.id)?;
+                (seen.address.port == port).then_some(())?;
+            }
+            Some(())
         })
         .await;
     };
