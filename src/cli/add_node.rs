@@ -72,9 +72,7 @@ pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
     let primary = args.replica_of.as_deref().map(|name| primary_for(name, &seen)).transpose()?;
     let id = join::examine(cluster, new, &seen).await.map_err(|error| match error {
         JoinError::Unfit { why, hint } => refused(why, hint),
-        JoinError::Member { .. } => {
-            refused(format!("{new} is in this cluster already"), "'ballast check' lists its nodes")
-        }
+        member @ JoinError::Member { .. } => refused(member.to_string(), "'ballast check' lists its nodes"),
         other => other.into(),
     })?;
     let existing = &seen.primaries.first().context("the cluster has no primary")?.address;

@@ -46,9 +46,7 @@ impl Intent {
                 OpenDirection::Importing(from) => self.source_shard.contains(from),
             }
     }
-}
 
-impl Intent {
     /// The shard, as it was when the migration began, whose primary carries such a flag of this migration.
     #[must_use]
     pub fn carriers(&self, flag: &OpenSlot) -> &[NodeId] {

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::{Crew, Orders};
 use crate::cluster::Cluster;
-use crate::examine::{Audit, Evidence, Party, listen};
+use crate::examine::{Audit, Evidence, Party, Testimony, listen};
 use crate::lease::NOT_BEGUN;
 use crate::migration::{self, Intent};
 use crate::model::{Address, OpenSlot, Protocol, SlotId, SlotSet, Snapshot};
@@ -228,14 +228,14 @@ struct Close {
 /// are a person's.
 fn closable(evidence: &Evidence, slots: &SlotSet, past: &Past) -> Vec<Close> {
     let still_ours = past.still_ours(evidence);
-    // Whoever owns a slot may be sending it.
-    let owned = |slot: SlotId| evidence.claim(slot).agreed().is_some_and(|owner| evidence.nodes.contains_key(owner));
-    // Keys on anybody else are for `ballast fix` to bring home.
-    let strays = |slot: SlotId| {
-        let owner = evidence.claim(slot);
-        evidence.primaries().any(|node| node.keys_in(slot) > 0 && owner.agreed() != Some(&node.itself().id))
+    // Whoever owns a slot may be sending it; and keys on anybody else are for `ballast fix` to bring home.
+    let at_home = |slot: SlotId| {
+        evidence.claim(slot).agreed().is_some_and(|owner| {
+            let strays = |node: &Testimony| node.keys_in(slot) > 0 && node.itself().id != *owner;
+            evidence.nodes.contains_key(owner) && !evidence.primaries().any(strays)
+        })
     };
-    let mine = |slot: &SlotId| slots.contains(*slot) && still_ours.contains(*slot) && owned(*slot) && !strays(*slot);
+    let mine = |slot: &SlotId| slots.contains(*slot) && still_ours.contains(*slot) && at_home(*slot);
     let close = |repair| match repair {
         Repair::Close { slots: found, node, reason } => {
             let slots: SlotSet = found.iter().filter(mine).collect();
