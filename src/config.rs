@@ -9,6 +9,7 @@ mod file;
 mod for_whom;
 mod problem;
 mod rule;
+mod scaling;
 mod show;
 mod tokens;
 mod validate;
@@ -26,8 +27,9 @@ use crate::store::Retention;
 use crate::telemetry::LogFormat;
 use crate::{collector, lease, migration, policy, webhook};
 
-pub use file::{Follow, NodeRule, Scaling, Standby, Victim};
 pub use problem::{ConfigError, Problem};
+pub use rule::NodeRule;
+pub use scaling::{Follow, Scaling, Standby, Victim};
 pub use show::{Origin, Setting};
 pub use tokens::{TOKEN_LENGTH_MIN, short_tokens, tokens};
 pub use window::{Hours, Window};

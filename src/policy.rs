@@ -42,6 +42,7 @@ pub use compile::{COMPILE_SUBCOMMAND, compile_child_main};
 pub use embedded::{embedded_names, find as embedded_policy};
 pub use failure::{FailureKind, LoadFailure, PolicyFailure, Stage};
 pub use golden::Golden;
+pub(crate) use guest::cut;
 pub use host::{Ground, HostError, PolicyHost};
 pub use loaded::{Description, LoadedPolicy, SavedState, ScalingAdvice, Stats};
 pub use settings::{Compiler, OnFailure, Settings};

@@ -12,6 +12,7 @@ use super::status::told_once;
 use super::target::Target;
 use crate::control::{NodeRow, node_rows};
 use crate::examine::{self, Audit, Evidence, Finding, Severity};
+use crate::model::units::counted;
 use crate::model::{AtomicJob, NO_OWNER, OpenSlot, Problem, Replica, SLOT_COUNT, Snapshot};
 
 /// Which cluster.
@@ -131,10 +132,6 @@ impl Told {
         }
         text
     }
-}
-
-fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn text(health: &Health<'_>, snapshot: &Snapshot) -> String {

@@ -10,6 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::for_whom;
+use super::rule::NodeRule;
+use super::scaling::Scaling;
 use crate::collector;
 use crate::guard::Limits;
 use crate::migration::{self, Pace, ProtocolChoice};
@@ -39,95 +41,6 @@ pub(super) struct File {
     pub(super) log: Log,
     pub(super) state: State,
     pub(super) node: Vec<NodeRule>,
-}
-
-/// What taking nodes out is held to. Section `[scaling]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Scaling {
-    /// What becomes of the policy's advice about the number of shards.
-    pub follow: Follow,
-    /// Who chooses the node to take out when fewer shards are wanted.
-    pub victim: Victim,
-    /// Primaries that a drain leaves at least.
-    pub min_shards: u32,
-    /// Primaries that are wanted at most.
-    pub max_shards: u32,
-    /// For so long more shards have to be wanted.
-    #[serde(with = "units::duration")]
-    pub out_after: Duration,
-    /// For so long fewer shards have to be wanted.
-    #[serde(with = "units::duration")]
-    pub in_after: Duration,
-    /// For so long after shards were added none is taken out.
-    #[serde(with = "units::duration")]
-    pub rest: Duration,
-    /// The share of their memory that the primaries that stay may use once they have taken what a drained one held, 0 to 1.
-    pub memory_max: f64,
-    /// The share of the time that the main threads of the primaries that stay may be busy, should one more of them fail, 0 to 1.
-    pub cpu_max: f64,
-    /// Nodes that may join.
-    pub standby: Standby,
-}
-
-/// What becomes of the policy's advice about the number of shards.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Follow {
-    /// Nobody asks for it.
-    Off,
-    /// It is shown.
-    #[default]
-    Advise,
-    /// It is followed: `desired_shards` rises, standby nodes join, nodes are emptied and leave.
-    Auto,
-}
-
-/// Who chooses the node to take out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Victim {
-    /// The policy.
-    #[default]
-    Policy,
-    /// The one with the highest number in its host name, which is the one that a StatefulSet takes away.
-    HighestOrdinal,
-    /// Whoever says `ballast drain`.
-    External,
-}
-
-/// Nodes that run, are empty and in no cluster, and may join when more shards are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Standby {
-    /// Their addresses.
-    #[serde(serialize_with = "for_whom::host")]
-    pub list: Vec<Address>,
-    /// A file with an address a line, read when it is needed.
-    #[serde(serialize_with = "for_whom::path")]
-    pub file: Option<PathBuf>,
-    /// A name and a port: each address of the name is one.
-    #[serde(serialize_with = "for_whom::host")]
-    pub dns: Option<Address>,
-}
-
-impl Default for Scaling {
-    /// Three primaries are the least that can outvote a failed one. Four fifths of a core leave room for peaks of a quarter.
-    fn default() -> Self {
-        Self {
-            follow: Follow::default(),
-            victim: Victim::default(),
-            min_shards: 3,
-            max_shards: 1000,
-            out_after: Duration::from_secs(60),
-            // Half an hour: what was a lull is over, and what was a peak has not come back.
-            in_after: Duration::from_secs(1800),
-            rest: Duration::from_secs(3600),
-            memory_max: 0.8,
-            cpu_max: 0.8,
-            standby: Standby::default(),
-        }
-    }
 }
 
 /// The modes that may be configured; the others come about while running.
@@ -337,7 +250,7 @@ pub(super) struct Migration {
     pub(super) concurrency: usize,
     #[serde(with = "units::duration")]
     pub(super) max_block: Duration,
-    #[serde(with = "some_size")]
+    #[serde(with = "units::some_size")]
     pub(super) max_bytes_per_second: Option<u64>,
     #[serde(with = "units::duration")]
     pub(super) migrate_timeout: Duration,
@@ -472,54 +385,5 @@ impl Default for State {
             keep_snapshots: retention.snapshots,
             keep_bytes: retention.bytes,
         }
-    }
-}
-
-/// What the operator says about the nodes that `match` names: a `[[node]]` of the file.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct NodeRule {
-    /// `host:port`, a host, a node id or its first digits; `*` stands for any text.
-    #[serde(rename = "match", serialize_with = "for_whom::host")]
-    pub pattern: String,
-    /// Failure domain.
-    #[serde(default)]
-    pub zone: Option<String>,
-    /// Capacity relative to other nodes, above 0.
-    #[serde(default)]
-    pub weight: Option<f64>,
-    /// Bytes of memory that the node may use, where it has no `maxmemory`.
-    #[serde(default, with = "some_size")]
-    pub memory: Option<u64>,
-    /// Empty it.
-    #[serde(default)]
-    pub drain: bool,
-    /// Give it nothing more.
-    #[serde(default)]
-    pub cordon: bool,
-}
-
-impl NodeRule {
-    /// A rule that says nothing yet about what `pattern` means.
-    #[must_use]
-    pub fn of(pattern: &str) -> Self {
-        let pattern = pattern.to_owned();
-        Self { pattern, zone: None, weight: None, memory: None, drain: false, cordon: false }
-    }
-}
-
-/// A size that may be left out.
-mod some_size {
-    use serde::{Deserializer, Serialize as _, Serializer};
-
-    use crate::model::units;
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-        units::size::deserialize(deserializer).map(Some)
-    }
-
-    #[expect(clippy::ref_option, reason = "serde hands out the field as it is")]
-    pub(super) fn serialize<S: Serializer>(bytes: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
-        bytes.map(units::size::format).serialize(serializer)
     }
 }

@@ -1,9 +1,42 @@
-//! Which nodes a `[[node]]` means. Pure.
+//! What is said of nodes by name: sections `[[node]]`, and which nodes each means. Pure.
 
-use super::NodeRule;
-use crate::model::{Address, NodeId};
+use serde::{Deserialize, Serialize};
+
+use super::for_whom;
+use crate::model::{Address, NodeId, units};
+
+/// What the operator says about the nodes that `match` names: a `[[node]]` of the file.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeRule {
+    /// `host:port`, a host, a node id or its first digits; `*` stands for any text.
+    #[serde(rename = "match", serialize_with = "for_whom::host")]
+    pub pattern: String,
+    /// Failure domain.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// Capacity relative to other nodes, above 0.
+    #[serde(default)]
+    pub weight: Option<f64>,
+    /// Bytes of memory that the node may use, where it has no `maxmemory`.
+    #[serde(default, with = "units::some_size")]
+    pub memory: Option<u64>,
+    /// Empty it.
+    #[serde(default)]
+    pub drain: bool,
+    /// Give it nothing more.
+    #[serde(default)]
+    pub cordon: bool,
+}
 
 impl NodeRule {
+    /// A rule that says nothing yet about what `pattern` means.
+    #[must_use]
+    pub fn of(pattern: &str) -> Self {
+        let pattern = pattern.to_owned();
+        Self { pattern, zone: None, weight: None, memory: None, drain: false, cordon: false }
+    }
+
     /// Whether it means this node: its address, its host, its id or the beginning of that, with `*` for any text.
     #[must_use]
     pub fn names(&self, id: &NodeId, address: &Address) -> bool {
@@ -31,17 +64,7 @@ mod tests {
     fn patterns_name_nodes_by_address_host_or_id() {
         let id: NodeId = "abcdef01".repeat(5).parse().expect("node id");
         let address = Address::new("cache-3.eu.internal", 6379);
-        let means = |pattern: &str| {
-            let rule = NodeRule {
-                pattern: pattern.to_owned(),
-                zone: None,
-                weight: None,
-                memory: None,
-                drain: false,
-                cordon: false,
-            };
-            rule.names(&id, &address)
-        };
+        let means = |pattern: &str| NodeRule::of(pattern).names(&id, &address);
         for pattern in [
             "cache-3.eu.internal:6379",
             "cache-3.eu.internal",

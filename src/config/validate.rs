@@ -7,8 +7,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::file::{self, File, NodeRule};
+use super::file::{self, File};
 use super::problem::Finding;
+use super::rule::NodeRule;
 use super::{Approval, Cluster, Config, Http, Policy, Shadow, Window};
 use crate::cluster::live::{Access, Password, Secret, Tls, Url};
 use crate::guard::Limits;

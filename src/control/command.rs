@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::warn;
 
 use super::drains::DrainWish;
 use super::scale::Scale;
 use super::status::Status;
+use crate::clock::now_ms;
 use crate::migration::{Overall, Progress};
 use crate::model::{CycleReport, Snapshot};
-use crate::store::StoredEvent;
+use crate::store::{Event, Store, StoredEvent};
+use crate::telemetry::chain;
 
 /// What a person or a program asks of the loop.
 #[derive(Debug)]
@@ -156,4 +159,17 @@ pub enum Notice {
         /// Whether slots were being moved.
         migrating: bool,
     },
+}
+
+/// Where notices go; must not block.
+pub(super) type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
+
+/// Keeps an event in the history, and shows it to whoever listens.
+pub(super) fn tell(store: &Store, notify: &Notify, event: Event) {
+    let at_ms = now_ms();
+    let id = store.keep_event(at_ms, &event).unwrap_or_else(|error| {
+        warn!(error = %chain(&error), "the history misses an event");
+        0
+    });
+    notify(Notice::Event(StoredEvent { id, at_ms, event }));
 }

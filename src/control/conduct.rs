@@ -5,61 +5,46 @@
 
 mod approving;
 mod draining;
+mod ending;
 mod leading;
 mod line;
+mod modes;
+mod obeying;
 mod reloads;
 mod showing;
 mod sizing;
-
-pub(super) use sizing::WHO;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
-use tracing::{error, info, warn};
 
+use self::ending::Ending;
 use super::RunError;
 use super::alarm::Alarm;
 use super::approval::Waiting;
-use super::command::{Answer, Command, Notice, Request};
+use super::command::{Notify, Request, tell};
 use super::config_watch::ConfigWatch;
 use super::drains::Drains;
 use super::feed::Feed;
-use super::keeper::Keeper;
+use super::keeper::{Keeper, key};
 use super::peers::Peers;
 use super::promotion::Promotion;
 use super::shadows::Shadows;
 use super::signals::{Signal, Signals};
 use super::standing::Standing;
-use super::status::{Activity, CycleSummary, Status};
+use super::status::Status;
 use super::supervisor::Supervisor;
-use super::turn::{self, Crew, Doing, Notify, Orders, Turn};
+use super::turn::{Crew, Doing, Turn};
 use crate::clock::now_ms;
 use crate::config::{Config, Hours};
-use crate::guard::all_members;
-use crate::migration::{Stop, StopHandle};
-use crate::model::{CycleOutcome, CycleReport, Mode, Trigger, resource};
+use crate::migration::StopHandle;
+use crate::model::{CycleReport, Mode, Trigger};
 use crate::policy::{self, LoadedPolicy};
-use crate::store::{Event as Happening, Store, StoredEvent};
-use crate::telemetry::chain;
-
-/// Keys of what is kept in the state directory.
-pub(super) const STANDING: &str = "standing";
-pub(super) const MEMBERS: &str = "members";
-pub(super) const PROMOTION: &str = "promotion";
-pub(super) const SCALER: &str = "scaler";
-const WAITING: &str = "waiting-plan";
-const REJECTED: &str = "rejected-plan";
-const SCALING: &str = "scaling";
-const DRAINS: &str = "drains";
-/// What other daemons are told besides.
-pub(super) const PAST: &str = "past";
-
-/// After the time in which open slots are settled, this is left for everything else before an ending daemon gives up.
-const ENDING_SLACK: Duration = Duration::from_secs(30);
+use crate::store::Event as Happening;
 
 /// How long a change window's next edge is waited for before the clock is looked at again.
 const CLOCK_LOOK: Duration = Duration::from_secs(30);
@@ -94,12 +79,6 @@ enum Event {
 struct Running {
     turn: JoinHandle<(Crew, Turn)>,
     stop: StopHandle,
-}
-
-/// An end under way.
-struct Ending {
-    why: &'static str,
-    give_up_at: Instant,
 }
 
 /// What the loop begins with.
@@ -174,11 +153,11 @@ impl Control {
             config_watch: ConfigWatch::new(start.config.path.as_deref()),
             config: Arc::new(start.config),
             forced: start.forced,
-            standing: start.keeper.store.get(STANDING)?.unwrap_or_default(),
+            standing: start.keeper.store.get(key::STANDING)?.unwrap_or_default(),
             alarm: Alarm::default(),
-            drains: start.keeper.store.get(DRAINS)?.unwrap_or_default(),
-            waiting_plan: start.keeper.store.get(WAITING)?.flatten(),
-            rejected: start.keeper.store.get(REJECTED)?.flatten(),
+            drains: start.keeper.store.get(key::DRAINS)?.unwrap_or_default(),
+            waiting_plan: start.keeper.store.get(key::WAITING)?.flatten(),
+            rejected: start.keeper.store.get(key::REJECTED)?.flatten(),
             hours,
             next_cycle: start.keeper.store.next_cycle()?,
             keeper: start.keeper,
@@ -307,273 +286,10 @@ impl Control {
         self.trigger = trigger;
     }
 
-    fn begin_turn(&mut self) {
-        self.end_pause();
-        let Some(mut crew) = self.crew.take() else { return };
-        if let Some(policy) = self.waiting.take() {
-            self.swap_policy(&mut crew, *policy);
-        }
-        if std::mem::take(&mut self.accept_members) {
-            crew.members = self.status.seen.as_deref().map(all_members);
-            if let Some(members) = &crew.members
-                && let Err(error) = self.keeper.put(MEMBERS, members)
-            {
-                warn!(error = %chain(&error), "a restart will not know that these nodes were accepted");
-            }
-        }
-        let (stop, stopped) = Stop::new();
-        let orders = self.orders(stopped);
-        self.next_cycle += 1;
-        self.next_turn_at = Instant::now() + self.config.interval;
-        self.trigger = Trigger::Interval;
-        self.running = Some(Running { turn: tokio::spawn(turn::take(crew, orders)), stop });
-    }
-
-    fn orders(&self, stop: Stop) -> Orders {
-        Orders {
-            cycle: self.next_cycle,
-            trigger: self.trigger,
-            mode: self.mode().0,
-            why_no_policy: self.status.why_no_policy(),
-            config: self.config.clone(),
-            keeper: self.keeper.clone(),
-            journal: match &self.peers {
-                Some(peers) => Arc::new(peers.journal.clone()),
-                None => self.keeper.store.clone(),
-            },
-            host: self.feed.host().clone(),
-            shadows: self.shadows.clone(),
-            theirs: self.peers.as_ref().map(Peers::open).unwrap_or_default(),
-            rules: self.rules(),
-            leaving: self.drains.leaving(),
-            approved: self.approved(),
-            stop,
-            doing: self.doing.clone(),
-            notify: self.notify.clone(),
-        }
-    }
-
-    fn turn_over(&mut self, crew: Crew, mut turn: Turn) {
-        self.running = None;
-        self.doing.send_modify(|doing| {
-            doing.activity = Activity::Idle;
-            doing.moves.end();
-        });
-        if let Some(snapshot) = turn.snapshot.clone() {
-            self.see_plan(&mut turn, &snapshot);
-        }
-        let report = Arc::new(turn.report);
-        line::log(&report, self.status.last_cycle.as_ref());
-        let reason = match &report.outcome {
-            CycleOutcome::Incomplete { reason } => reason.as_str(),
-            _ => "",
-        };
-        if self.standing.learn(turn.effort, reason) {
-            self.keep_standing();
-        }
-        let alarm = turn.snapshot.as_ref().and_then(|seen| self.alarm.hear(&report, seen, &self.config.limits));
-        if let Some(why) = alarm {
-            self.standing.halt(why);
-            self.keep_standing();
-        }
-        self.settle_mode(report.mode, "ballast", false);
-
-        if let Some(snapshot) = &turn.snapshot {
-            let state = crew.deciders.current().and_then(|policy| policy.saved_state().cloned());
-            self.feed.saw(snapshot.clone(), state);
-            for usec in
-                snapshot.node_column(resource::PROBE_USEC).unwrap_or_default().iter().filter(|usec| usec.is_finite())
-            {
-                (self.notify)(Notice::Probe { seconds: usec / 1e6, migrating: false });
-            }
-        }
-        if let Some(policy) = crew.deciders.current() {
-            (self.notify)(Notice::PolicyMemory(policy.stats().memory_bytes));
-        }
-        if let Some(snapshot) = &turn.snapshot {
-            self.see_drains(snapshot);
-        }
-        let before = self.last.replace(report.clone());
-        if let Some(recovery) = &turn.recovery {
-            self.tell(Happening::Recovered { slots: recovery.settled.len() });
-        }
-        self.show_turn(&crew, CycleSummary::from(&*report), turn.snapshot.clone(), turn.called);
-        self.size(&report, before.as_deref(), turn.fewer);
-        self.show_drains();
-        self.show_scale();
-        self.status.policy.failure = turn.failure.map(|failure| failure.to_string());
-        (self.notify)(Notice::Cycle { report, snapshot: turn.snapshot });
-        self.crew = Some(crew);
-        self.show_progress();
-    }
-
-    async fn answer(&mut self, command: Command, answer: oneshot::Sender<Answer>) {
-        let outcome = match self.takes_orders() {
-            // Its configuration is a daemon's own.
-            Err(refusal) if !matches!(command, Command::Reload) => Err(refusal),
-            _ => self.obey(command).await,
-        };
-        let outcome = self.once_told(outcome).await;
-        self.publish();
-        // Whoever asked may have gone.
-        let _gone = answer.send(outcome);
-    }
-
-    async fn obey(&mut self, command: Command) -> Answer {
-        match command {
-            Command::Reload => self.reload_config().await,
-            Command::Pause { who, why, until_ms } => {
-                let before = self.mode().0;
-                self.standing.pause(who.clone(), why, until_ms);
-                self.keep_standing();
-                self.settle_mode(before, &who, false);
-                Ok(self.mode().1)
-            }
-            Command::Resume { who, why } => {
-                let before = self.mode().0;
-                self.standing.resume();
-                self.alarm.reset();
-                self.keep_standing();
-                self.accept_members = true;
-                self.settle_mode_as(before, &who, &why, false);
-                self.begin_soon(Trigger::Command);
-                Ok(self.mode().1)
-            }
-            Command::Cancel { who, why } => self.cancel(who, why),
-            Command::Drain(wish) => {
-                let answer = self.drain(wish)?;
-                self.begin_soon(Trigger::Command);
-                Ok(answer)
-            }
-            Command::Judge { plan, approve, who, why } => self.judge(&plan, approve, who, why),
-            Command::Undrain { node, who, why } => {
-                let answer = self.undrain(&node, who, why)?;
-                self.begin_soon(Trigger::Command);
-                Ok(answer)
-            }
-            Command::Promote { shadow, who, why } => self.promote(shadow, who, why),
-        }
-    }
-
-    fn cancel(&mut self, who: String, why: String) -> Answer {
-        let Some(running) = &self.running else { return Err("no cycle is under way: nothing is moved".to_owned()) };
-        running.stop.stop();
-        // The number of the next one was counted when this one began.
-        let cycle = self.next_cycle - 1;
-        info!(cycle, who, why, "cancelled: its moves end at the next step");
-        let answer = format!("the moves of cycle {cycle} end at the next step; the next cycle plans anew");
-        self.tell(Happening::Cancelled { cycle, who, why });
-        Ok(answer)
-    }
-
-    fn mode(&self) -> (Mode, String) {
-        if let Some(why) = self.follows() {
-            return (Mode::Follower, why);
-        }
-        let (mode, why) = match self.forced {
-            None => self.standing.mode(self.config.mode),
-            Some(forced) => self.standing.mode_with(forced, format!("it was started to do no more than {forced}")),
-        };
-        if mode.acts() && !self.hours.open { (Mode::DryRun, self.hours.why.clone()) } else { (mode, why) }
-    }
-
-    /// Sees whether slots may move at this hour.
-    fn look_at_clock(&mut self) {
-        let hours = Hours::of(&self.config.windows, now_ms());
-        if hours != self.hours {
-            self.hours = hours;
-            self.settle_mode(self.status.mode, "windows", false);
-        }
-    }
-
-    /// Shows the mode, tells of its change from `before`, and stops migrations in a mode that forbids them.
-    fn settle_mode(&mut self, before: Mode, who: &str, always: bool) {
-        self.settle_mode_as(before, who, "", always);
-    }
-
-    /// The same, with the reason that `who` gave besides the mode's own.
-    fn settle_mode_as(&mut self, before: Mode, who: &str, given: &str, always: bool) {
-        let (mode, why) = self.mode();
-        let changed = self.status.mode != mode || before != mode;
-        self.status.mode = mode;
-        self.status.mode_reason.clone_from(&why);
-        self.show_drains();
-        if !mode.acts()
-            && let Some(running) = &self.running
-        {
-            running.stop.stop();
-        }
-        if changed || always {
-            self.supervisor.says(&format!("mode {mode}: {why}"));
-            match mode {
-                Mode::Halted => error!(%mode, who, why, "mode changed"),
-                _ => info!(%mode, who, why, "mode changed"),
-            }
-            let why = if given.is_empty() { why } else { format!("{given} ({why})") };
-            self.tell(Happening::Mode { from: before, to: mode, who: who.to_owned(), why });
-        }
-    }
-
-    /// The first time, finish the step and close; the second time, stop at once.
-    fn end(&mut self, why: &'static str) -> Result<(), RunError> {
-        if self.ending.is_some() {
-            return Err(RunError::StoppedAtOnce);
-        }
-        info!(why, "ending: what is open is closed first; the same signal again stops at once");
-        let settle = Duration::from_secs(self.config.migration.settle_deadline_s);
-        self.ending = Some(Ending { why, give_up_at: Instant::now() + settle + ENDING_SLACK });
-        self.status.activity = Activity::Stopping;
-        self.supervisor.stopping();
-        if let Some(running) = &self.running {
-            running.stop.stop();
-        }
-        Ok(())
-    }
-
-    /// Closes what is open, and says that the end was in order.
-    async fn close(&mut self, why: &str) -> Result<(), RunError> {
-        let Some(mut crew) = self.crew.take() else { return Ok(()) };
-        let leads = self.leads();
-        let orders = self.orders(Stop::never());
-        let give_up_at = self.ending.as_ref().map_or_else(Instant::now, |ending| ending.give_up_at);
-        let settled = tokio::select! {
-            settled = turn::settle(&mut crew, &orders), if leads => settled,
-            () = std::future::ready(()), if !leads => None,
-            () = sleep_until(give_up_at) => return Err(RunError::NotClosed),
-            Signal::End(_) = self.signals.next() => return Err(RunError::StoppedAtOnce),
-        };
-        // What this daemon left open when it led, whoever leads now has taken up; while nobody does, it may stand open.
-        let led = self.peers.as_ref().is_some_and(|peers| peers.told().is_some());
-        let closed = orders.journal.unfinished().is_ok_and(|unfinished| unfinished.is_empty());
-        if settled.is_some_and(|recovery| !recovery.held.is_empty()) || !(closed || led) {
-            return Err(RunError::NotClosed);
-        }
-        self.give_back().await;
-        self.tell(Happening::Stopped { why: why.to_owned() });
-        info!(why, "ended; no slot of ours is open");
-        Ok(())
-    }
-
-    fn keep_standing(&self) {
-        if let Err(error) = self.keeper.put(STANDING, &self.standing) {
-            error!(error = %chain(&error), "a restart will not know of this mode");
-        }
-    }
-
     /// Keeps an event in the history, and shows it to whoever listens.
     fn tell(&self, event: Happening) {
         tell(&self.keeper.store, &self.notify, event);
     }
-}
-
-/// Keeps an event in the history, and shows it to whoever listens.
-pub(super) fn tell(store: &Store, notify: &Notify, event: Happening) {
-    let at_ms = now_ms();
-    let id = store.keep_event(at_ms, &event).unwrap_or_else(|error| {
-        warn!(error = %chain(&error), "the history misses an event");
-        0
-    });
-    notify(Notice::Event(StoredEvent { id, at_ms, event }));
 }
 
 /// Three cycles, or half a minute: one lost cycle is normal, three are not.

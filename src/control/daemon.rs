@@ -13,17 +13,17 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use super::command::{Handle, Notice};
-use super::conduct::{Control, MEMBERS, PROMOTION, SCALER, Start, stale_after_ms, tell};
+use super::command::{Handle, Notice, Notify, tell};
+use super::conduct::{Control, Start, stale_after_ms};
 use super::deciders::Deciders;
 use super::feed::Feed;
-use super::keeper::Keeper;
+use super::keeper::{Keeper, key};
 use super::peers::Peers;
 use super::promotion::Promotion;
 use super::shadows::{Shadows, Tell};
 use super::signals::Signals;
 use super::status::Status;
-use super::turn::{Crew, Lasting, Notify, Sizing};
+use super::turn::{Crew, Lasting, Sizing};
 use crate::clock::now_ms;
 use crate::cluster::Cluster;
 use crate::collector::Collector;
@@ -105,7 +105,7 @@ pub async fn run(config: Config, forced: Option<Mode>) -> Result<(), RunError> {
     let (ask, requests) = mpsc::channel(REQUESTS_MAX);
     let faces = Arc::new(Faces::new(Handle::new(ask, seen), metrics.clone(), history, config.http.clone()));
 
-    let promotion: Option<Promotion> = store.get(PROMOTION)?.filter(|kept: &Promotion| kept.holds(&config.policy));
+    let promotion: Option<Promotion> = store.get(key::PROMOTION)?.filter(|kept: &Promotion| kept.holds(&config.policy));
     let (source, parameters) = Promotion::decides(promotion.as_ref(), &config.policy);
     for (hook, outcome) in config.webhooks.iter().flat_map(|hook| Outcome::ALL.map(|outcome| (hook, outcome))) {
         metrics.webhook(&hook.name, outcome.as_str(), 0);
@@ -247,9 +247,9 @@ fn crew(config: &Config, store: &Store, lease: Option<&Lease>) -> Result<Crew, R
         cluster,
         deciders: Deciders::default(),
         past,
-        members: store.get(MEMBERS)?,
+        members: store.get(key::MEMBERS)?,
         promise: None,
-        sizing: Sizing::new(store.get(SCALER)?.unwrap_or_default()),
+        sizing: Sizing::new(store.get(key::SCALER)?.unwrap_or_default()),
         lasting: Lasting::default(),
         seen: None,
     })

@@ -7,6 +7,20 @@ use serde::Serialize;
 use crate::lease::Lease;
 use crate::store::{Store, StoreError};
 
+/// Keys of what is kept in the state directory.
+pub(super) mod key {
+    pub(in crate::control) const STANDING: &str = "standing";
+    pub(in crate::control) const MEMBERS: &str = "members";
+    pub(in crate::control) const PROMOTION: &str = "promotion";
+    pub(in crate::control) const SCALER: &str = "scaler";
+    pub(in crate::control) const WAITING: &str = "waiting-plan";
+    pub(in crate::control) const REJECTED: &str = "rejected-plan";
+    pub(in crate::control) const SCALING: &str = "scaling";
+    pub(in crate::control) const DRAINS: &str = "drains";
+    /// What other daemons are told besides.
+    pub(in crate::control) const PAST: &str = "past";
+}
+
 /// Keeps values by key. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Keeper {

@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use super::Notice;
-use super::turn::Notify;
+use super::command::{Notice, Notify};
 use crate::cluster::{Cluster, Command, Lane};
 use crate::model::Address;
 

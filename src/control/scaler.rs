@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Scaling, Victim};
 use crate::model::{NodeId, Snapshot, Tag};
 
+/// Who asks for drains that nobody asked for by hand.
+pub(super) const WHO: &str = "scaling";
+
 /// What is remembered of wishes. Kept in the state directory, so that a restart does not shrink what has just grown.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Scaler {

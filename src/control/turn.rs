@@ -3,41 +3,39 @@
 //! A turn runs beside the loop and owns, while it lasts, everything that only turns use: the [`Crew`]. It changes nothing
 //! else; what came of it goes back as a [`Turn`]. Dropping it inside leaves at worst slots open, which the journal knows.
 
+mod acting;
+mod asking;
 mod departures;
 mod leavings;
+mod reviewing;
 mod sizing;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::Notice;
 use super::approval::Waiting;
-use super::conduct::{MEMBERS, PAST, tell};
-use super::deciders::{Deciders, Successor};
+use super::command::{Notice, Notify, tell};
+use super::deciders::Deciders;
 use super::drains::Drain;
 use super::given::Given;
-use super::keeper::Keeper;
+use super::keeper::{Keeper, key};
 use super::marks::marks;
-use super::probes;
 use super::promise::Promise;
-use super::shadows::{Case, Shadows};
+use super::shadows::Shadows;
 use super::standing::Effort;
 use super::status::Activity;
 use crate::clock::now_ms;
 use crate::cluster::Cluster;
 use crate::collector::Collector;
-use crate::config::{Config, Follow, NodeRule};
-use crate::guard::{self, ApprovedPlan, Ledger, Past, members};
-use crate::migration::{self, Amount, Context, Intent, IntentId, Journal, JournalError, Recovery, Stop, Tally};
-use crate::model::{
-    Address, CycleOutcome, CycleReport, MigrationReport, Mode, Move, NodeId, Plan, PolicyId, ShadowReport, SlotSet,
-    Snapshot, Trigger,
-};
-use crate::policy::{Policy as _, PolicyFailure, PolicyHost, Source};
+use crate::config::{Config, NodeRule};
+use crate::guard::{Past, members};
+use crate::migration::{self, Context, Intent, IntentId, Journal, JournalError, Recovery, Stop, Tally};
+use crate::model::{Address, CycleOutcome, CycleReport, Mode, Move, NodeId, PolicyId, SlotSet, Snapshot, Trigger};
+use crate::policy::{PolicyFailure, PolicyHost};
 use crate::store::{Basis, Event};
 use crate::telemetry::chain;
 
@@ -87,9 +85,6 @@ pub(super) struct Orders {
 
 pub(super) use leavings::Lasting;
 pub(super) use sizing::{Fewer, Sizing};
-
-/// Where notices go; must not block.
-pub(super) type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
 
 /// What a turn is at, for the loop to show.
 #[derive(Debug, Clone, Default)]
@@ -164,12 +159,12 @@ pub(super) async fn take(mut crew: Crew, orders: Orders) -> (Crew, Turn) {
     turn.recovery = settle(&mut crew, &orders).await;
     if let Some(snapshot) = look(&mut crew, &orders, &mut turn).await {
         leavings::clear(&mut crew, &orders, &snapshot).await;
-        let plan = decide(&mut crew, &orders, &mut turn, &snapshot).await;
-        let ledger = ledger(&mut crew, &orders).await;
+        let plan = asking::decide(&mut crew, &orders, &mut turn, &snapshot).await;
+        let ledger = reviewing::ledger(&mut crew, &orders).await;
         // Shadows are asked while slots move.
-        let judged = ask_shadows(&orders, &snapshot, plan.as_ref(), &ledger).await;
-        if let Some(approved) = review(&mut crew, &orders, &mut turn, &snapshot, plan, &ledger) {
-            act(&mut crew, &orders, &mut turn, &snapshot, approved).await;
+        let judged = reviewing::ask_shadows(&orders, &snapshot, plan.as_ref(), &ledger).await;
+        if let Some(approved) = reviewing::review(&mut crew, &orders, &mut turn, &snapshot, plan, &ledger) {
+            acting::act(&mut crew, &orders, &mut turn, &snapshot, approved).await;
         }
         departures::departures(&crew, &orders, &turn, &snapshot).await;
         sizing::arrivals(&mut crew, &orders, &turn, &snapshot).await;
@@ -287,227 +282,11 @@ async fn learn_members(crew: &mut Crew, orders: &Orders, snapshot: &Snapshot) {
     let now = members(crew.members.take(), snapshot);
     if known.as_ref() != Some(&now) {
         let (keeper, list) = (orders.keeper.clone(), now.clone());
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || keeper.put(MEMBERS, &list)).await {
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || keeper.put(key::MEMBERS, &list)).await {
             warn!(error = %chain(&error), "a restart will not know the cluster's new members");
         }
     }
     crew.members = Some(now);
-}
-
-/// After too many faults, puts another policy in the place of the one that fails, if that is wanted.
-async fn relieve(crew: &mut Crew, orders: &Orders) {
-    let settings = &orders.config.policy.settings;
-    let faults = crew.deciders.current().map_or(0, |policy| policy.stats().faults_in_row);
-    match crew.deciders.successor(faults, settings.on_failure, settings.faults_before_fallback) {
-        None => return,
-        Some(Successor::Previous) => crew.deciders.recall(),
-        Some(Successor::Balance) => {
-            let host = orders.host.clone();
-            let load = move || host.load(&Source::Embedded("balance".to_owned()), "{}");
-            match tokio::task::spawn_blocking(load).await {
-                Ok(Ok(balance)) => crew.deciders.relieve_by(balance),
-                Ok(Err(failure)) => warn!(reason = %failure, "the embedded policy cannot stand in"),
-                Err(bug) => std::panic::resume_unwind(bug.into_panic()),
-            }
-        }
-    }
-    if let Some(policy) = crew.deciders.stand_in() {
-        warn!(policy = %policy.id(), faults, "another policy stands in until a new one is loaded");
-    }
-}
-
-/// Asks the policy, on a thread that may be blocked for as long as its deadline allows.
-async fn decide(crew: &mut Crew, orders: &Orders, turn: &mut Turn, snapshot: &Arc<Snapshot>) -> Option<Plan> {
-    orders.at(Activity::Planning);
-    if let Some(plan) = carry_on(orders, turn, snapshot) {
-        return Some(plan);
-    }
-    relieve(crew, orders).await;
-    let Some(mut policy) = crew.deciders.take() else {
-        let reason = orders.why_no_policy.clone();
-        turn.report.outcome = CycleOutcome::PolicyFailed { kind: "not-loaded".to_owned(), reason };
-        return None;
-    };
-    turn.report.policy = Some(policy.id().clone());
-    turn.given = Some(Given {
-        policy: policy.id().digest.clone(),
-        parameters: policy.parameters().to_owned(),
-        remembered: policy.saved_state().cloned(),
-        limits: orders.config.limits.clone(),
-        ledger: Ledger::default(),
-        reviewed_at_ms: 0,
-    });
-    let view = snapshot.clone();
-    let began = Instant::now();
-    let calls = policy.stats().calls;
-    let follow = orders.config.scaling.follow;
-    let asked = tokio::task::spawn_blocking(move || {
-        let answer = policy.plan(&view);
-        let advice = (follow != Follow::Off && answer.is_ok()).then(|| policy.advise(&view));
-        (policy, answer, advice)
-    });
-    let (policy, answer, advice) = asked.await.unwrap_or_else(|bug| std::panic::resume_unwind(bug.into_panic()));
-    turn.report.timings.policy_ms = milliseconds(began);
-    turn.called = policy.stats().calls > calls;
-    if turn.called {
-        turn.report.log = policy.log_lines().iter().take(LOG_LINES).map(|line| begin_of(line)).collect();
-    }
-    crew.deciders.put_back(policy);
-    sizing::hear(crew, orders, turn, snapshot, advice).await;
-    match answer {
-        Ok(plan) => Some(plan),
-        Err(failure) => {
-            let kind = failure.kind().to_owned();
-            turn.report.outcome = CycleOutcome::PolicyFailed { kind, reason: failure.to_string() };
-            turn.failure = Some(failure);
-            None
-        }
-    }
-}
-
-/// So many lines of a policy's log are kept with a cycle, and so many bytes of each: the daemon's log has them whole.
-const LOG_LINES: usize = 20;
-const LOG_BYTES: usize = 240;
-
-fn begin_of(line: &str) -> String {
-    let end = line.floor_char_boundary(LOG_BYTES);
-    let rest = if end < line.len() { "…" } else { "" };
-    format!("{}{rest}", &line[..end])
-}
-
-/// The plan that a person approved, while the cluster is as it was.
-fn carry_on(orders: &Orders, turn: &mut Turn, snapshot: &Snapshot) -> Option<Plan> {
-    let approved = orders.approved.as_ref().filter(|approved| approved.void(snapshot, now_ms()).is_none())?;
-    turn.report.policy = Some(approved.policy.clone());
-    Some(approved.plan(snapshot))
-}
-
-/// What the guard has to know of the past.
-async fn ledger(crew: &mut Crew, orders: &Orders) -> Ledger {
-    let ours: SlotSet = match orders.unfinished().await {
-        Ok(intents) => intents.iter().flat_map(|(_, intent)| intent.slots.iter()).chain(orders.theirs.iter()).collect(),
-        // Then every open slot counts as foreign, and nothing moves.
-        Err(_) => SlotSet::default(),
-    };
-    crew.past.ledger(now_ms(), ours, crew.members.clone())
-}
-
-/// Has shadows asked about the same view, and judged as the deciding policy is.
-async fn ask_shadows(
-    orders: &Orders,
-    snapshot: &Arc<Snapshot>,
-    plan: Option<&Plan>,
-    ledger: &Ledger,
-) -> Option<oneshot::Receiver<Vec<ShadowReport>>> {
-    if orders.config.shadows.is_empty() {
-        return None;
-    }
-    let case = Case {
-        snapshot: snapshot.clone(),
-        plan: plan.cloned(),
-        limits: orders.config.limits.clone(),
-        ledger: ledger.clone(),
-    };
-    Some(orders.shadows.judge(case).await)
-}
-
-/// What may be carried out now. Without a plan an empty one is reviewed: its predictions say how even the cluster is.
-fn review(
-    crew: &mut Crew,
-    orders: &Orders,
-    turn: &mut Turn,
-    snapshot: &Snapshot,
-    plan: Option<Plan>,
-    ledger: &Ledger,
-) -> Option<ApprovedPlan> {
-    let began = Instant::now();
-    let asked = plan.is_some();
-    let plan = plan.unwrap_or_else(|| nothing(snapshot));
-    let reviewed_at_ms = now_ms();
-    let verdict = guard::review(&plan, snapshot, &orders.config.limits, ledger, reviewed_at_ms);
-    if let Some(given) = &mut turn.given {
-        given.ledger = ledger.clone();
-        given.reviewed_at_ms = reviewed_at_ms;
-    }
-    turn.report.timings.review_ms = milliseconds(began);
-    if crew.promise.as_ref().is_some_and(|promise| promise.is_due(orders.cycle)) {
-        turn.report.realised = crew.promise.take().map(|promise| promise.realised(&verdict.predictions));
-    }
-    turn.report.predictions = verdict.predictions;
-    if !asked {
-        return None;
-    }
-    turn.report.refusals = verdict.refusals;
-    turn.report.approved = verdict.approved.moves().to_vec();
-    turn.report.addresses = snapshot.addresses(turn.report.approved.iter().flat_map(|step| [&step.from, &step.to]));
-    turn.report.outcome = match (plan.moves.is_empty(), verdict.approved.is_empty()) {
-        (true, _) => CycleOutcome::NoChange,
-        (false, true) => CycleOutcome::Refused,
-        (false, false) => CycleOutcome::Planned,
-    };
-    turn.report.plan = Some(plan);
-    if verdict.approved.is_empty() || orders.stop.is_asked() {
-        return None;
-    }
-    match orders.mode {
-        Mode::Auto => Some(verdict.approved),
-        // What a person has seen, and nothing that a policy says besides.
-        Mode::Approval if turn.given.is_none() => Some(verdict.approved),
-        Mode::Approval => {
-            turn.proposed = verdict.approved.into_moves();
-            None
-        }
-        _ => None,
-    }
-}
-
-/// A plan that moves nothing.
-fn nothing(snapshot: &Snapshot) -> Plan {
-    Plan {
-        policy: PolicyId { name: String::new(), version: String::new(), digest: String::new() },
-        generation: snapshot.generation,
-        moves: Vec::new(),
-        summary: String::new(),
-        gauges: Vec::new(),
-    }
-}
-
-async fn act(crew: &mut Crew, orders: &Orders, turn: &mut Turn, snapshot: &Snapshot, approved: ApprovedPlan) {
-    orders.at(Activity::Migrating);
-    let began = Instant::now();
-    let planned = approved.moves().len();
-    let context = orders.context(crew.cluster.clone(), turn.report.policy.as_ref());
-    let total = Amount::of(approved.moves(), snapshot);
-    orders.doing.send_modify(|doing| doing.moves.begin(total, now_ms()));
-    let notify = orders.notify.clone();
-    let moving = migration::execute(approved, snapshot, &context);
-    let primaries = crew.primaries();
-    let probing = probes::while_moving(&*context.cluster, &primaries, &notify);
-    // The probes go on until the moving is over, and are dropped with it: a question dropped half-way harms nothing.
-    let reports = tokio::select! { reports = moving => reports, () = probing => Vec::new() };
-    turn.report.timings.migrate_ms = milliseconds(began);
-    let now_ms = now_ms();
-    for report in &reports {
-        crew.past.note(now_ms, report);
-        crew.collector.slots_moved(&report.moved);
-    }
-    let moved: usize = reports.iter().map(|report| report.moved.len()).sum();
-    let stopped = orders.stop.is_asked();
-    turn.effort = match moved {
-        0 if stopped => Effort::None,
-        0 => Effort::Vain,
-        _ => Effort::Fruitful,
-    };
-    turn.report.outcome = match moved == planned {
-        true => CycleOutcome::Executed,
-        false => CycleOutcome::Incomplete { reason: why_incomplete(planned, moved, stopped, &reports) },
-    };
-    turn.report.migrations = reports;
-    if moved > 0 {
-        // What an earlier plan promised, these moves have changed.
-        crew.promise = Promise::of(&turn.report);
-        orders.keeper.tell(PAST, &crew.past);
-    }
 }
 
 /// Whether nodes may leave at the end of this turn.
@@ -519,27 +298,6 @@ async fn may_leave(orders: &Orders) -> bool {
     orders.unfinished().await.is_ok_and(|unfinished| unfinished.is_empty())
 }
 
-fn why_incomplete(planned: usize, moved: usize, stopped: bool, reports: &[MigrationReport]) -> String {
-    let stayed = reports.iter().flat_map(|report| &report.stayed).next();
-    match stayed {
-        Some((slot, why)) => format!("{moved} of {planned} slots moved; slot {slot} stayed: {why}"),
-        None if stopped => format!("{moved} of {planned} slots moved before it was asked to stop"),
-        None => format!("{moved} of {planned} slots moved; the others were not begun after one ended in doubt"),
-    }
-}
-
 fn milliseconds(began: Instant) -> f64 {
     began.elapsed().as_secs_f64() * 1e3
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_of_a_policy_is_cut_between_characters() {
-        assert_eq!(begin_of("short"), "short");
-        assert_eq!(begin_of(&"é".repeat(LOG_BYTES)), "é".repeat(LOG_BYTES / 2) + "…");
-        assert!(begin_of(&format!("a{}", "é".repeat(LOG_BYTES))).len() <= LOG_BYTES + "…".len());
-    }
 }

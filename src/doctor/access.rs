@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::line::{Fix, Line, Topic, count, names, places};
+use super::line::{Fix, Line, Topic, names, places};
 use super::rights::{For, Right, grants, is_old, rights};
 use super::seen::{Node, Rights};
 use crate::cluster::capability::{Server, ServerKind, Version};
 use crate::cluster::question::Ruling;
 use crate::model::Address;
+use crate::model::units::counted;
 
 /// Which rights are missing somewhere, and how much that matters. In this order, the worst comes first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,10 +66,13 @@ pub(super) fn found(nodes: &[Node], user: &str) -> Vec<Line> {
             (0, _) => " (by its rules: no ACL DRYRUN before Redis 7.0)",
             _ => " (where there is no ACL DRYRUN, by its rules)",
         };
-        let where_ = count(ruled + read, "node");
+        let where_ = counted(ruled + read, "node", "nodes");
         lines.push(Line::ok(
             Topic::Access,
-            format!("user {user} may run the {} that Ballast needs on {where_}{how}", count(allowed.len(), "command")),
+            format!(
+                "user {user} may run the {} that Ballast needs on {where_}{how}",
+                counted(allowed.len(), "command", "commands")
+            ),
         ));
     }
     lines.extend(lacks.into_iter().map(|(lack, addresses)| lack.line(&places(&addresses, nodes.len()))));

@@ -132,11 +132,6 @@ impl Line {
     }
 }
 
-/// `1 node`, `6 nodes`.
-pub(super) fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
-}
-
 /// Names of at most three, and how many more there are.
 pub(super) fn names(all: &[impl fmt::Display]) -> String {
     /// A fourth address would not fit into a line with what is said of them.

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::here::{Candidate, Directory, Port, TokenFile};
-use super::line::{Fix, Line, Topic, count, names};
+use super::line::{Fix, Line, Topic, names};
 use crate::config::{self, ConfigError, Loaded, Origin, Problem};
-use crate::model::units;
+use crate::model::units::{self, counted};
 use crate::policy::Stage;
 use crate::telemetry::chain;
 
@@ -23,7 +23,11 @@ pub(super) fn config(path: &Path, loaded: &Loaded) -> Vec<Line> {
     let overridden = if variables.is_empty() {
         String::new()
     } else {
-        format!("; the environment overrides {}: {}", count(variables.len(), "setting"), names(&variables))
+        format!(
+            "; the environment overrides {}: {}",
+            counted(variables.len(), "setting", "settings"),
+            names(&variables)
+        )
     };
     let mode = loaded.config.mode;
     let mut lines = vec![Line::ok(Topic::Config, format!("{} can be used, mode {mode}{overridden}", path.display()))];

@@ -1,8 +1,9 @@
 //! Does every address lead to the node that is to be found there? Pure.
 
-use super::line::{Fix, Line, Topic, count, names};
+use super::line::{Fix, Line, Topic, names};
 use super::seen::{End, Seen, Way};
 use crate::model::NodeId;
+use crate::model::units::counted;
 
 /// What is to be said about the ways to the nodes.
 pub(super) fn found(seen: &Seen, user: &str) -> Vec<Line> {
@@ -13,8 +14,8 @@ pub(super) fn found(seen: &Seen, user: &str) -> Vec<Line> {
             Topic::Nodes,
             format!(
                 "{} reached, each where it is announced ({})",
-                count(seen.nodes.len(), "node"),
-                count(seeds, "seed")
+                counted(seen.nodes.len(), "node", "nodes"),
+                counted(seeds, "seed", "seeds")
             ),
         ));
     }

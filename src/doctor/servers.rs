@@ -5,12 +5,13 @@ mod builds;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::line::{Fix, Line, Topic, count, names, places};
+use super::line::{Fix, Line, Topic, names, places};
 use super::seen::Node;
 use crate::cluster::capability::SlotStatsState;
 use crate::config::Config;
 use crate::guard::OnUnknown;
-use crate::model::{Address, units};
+use crate::model::Address;
+use crate::model::units::{self, counted};
 
 pub(super) use builds::found as versions;
 
@@ -56,7 +57,8 @@ pub(super) fn clocks(nodes: &[Node], user: &str) -> Vec<Line> {
         lines.push(line(Topic::Clock, found, fix));
     }
     if well > 0 {
-        let found = format!("the clocks of {} are within {} ms of ours", count(well, "node"), furthest.max(1));
+        let found =
+            format!("the clocks of {} are within {} ms of ours", counted(well, "node", "nodes"), furthest.max(1));
         lines.insert(0, Line::ok(Topic::Clock, found));
     }
     lines.extend(untold.into_iter().map(|(why, at)| {
@@ -113,7 +115,7 @@ pub(super) fn statistics(nodes: &[Node]) -> Vec<Line> {
 }
 
 fn load_of(nodes: usize) -> String {
-    format!("load of {}", count(nodes, "node"))
+    format!("load of {}", counted(nodes, "node", "nodes"))
 }
 
 /// What `settings` reads.
@@ -132,7 +134,7 @@ pub(super) fn settings(nodes: &[Node], config: &Config, user: &str) -> Vec<Line>
     lines.extend(replica_migration(&told, config));
     lines.extend(mixed(&told, FULL_COVERAGE, "nodes differ in whether they serve while a slot has no owner"));
     if lines.is_empty() && !told.is_empty() {
-        let found = format!("nothing that hurts in the settings of {}", count(told.len(), "node"));
+        let found = format!("nothing that hurts in the settings of {}", counted(told.len(), "node", "nodes"));
         lines.push(Line::ok(Topic::Settings, found));
     }
     let mut untold: Groups<&str> = Groups::new();

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::evidence::{Held, Party};
 use super::shape::Shape;
 use crate::cluster::question::AtomicProtocol;
+use crate::model::units::counted;
 use crate::model::{Problem, SlotSet};
 
 /// How bad it is.
@@ -216,7 +217,7 @@ impl fmt::Display for Finding {
             Self::Strays { node, slots, held } => {
                 let sum = |count: fn(&Held) -> u64| held.iter().map(count).sum::<u64>();
                 let (keys, sampled, doubled) = (sum(|h| h.keys), sum(|h| h.sampled), sum(|h| h.doubled));
-                write!(f, "{node} holds {} in slots {slots}, which it does not own", counted(keys))?;
+                write!(f, "{node} holds {} in slots {slots}, which it does not own", of_keys(keys))?;
                 let mut databases: Vec<String> =
                     held.iter().map(|held| held.database).map(|db| db.to_string()).collect();
                 databases.dedup();
@@ -234,7 +235,7 @@ impl fmt::Display for Finding {
                 }
             }
             Self::HiddenStrays { node, keys } => {
-                write!(f, "{node} holds {} in slots that it does not own, and does not say in which", counted(*keys))
+                write!(f, "{node} holds {} in slots that it does not own, and does not say in which", of_keys(*keys))
             }
             Self::Job { node, slots, state, message, age_s, .. } => {
                 write!(f, "an atomic migration of slots {slots}, reported by {node}, is '{state}'")?;
@@ -258,8 +259,8 @@ fn are(slots: &SlotSet) -> String {
     if slots.len() == 1 { format!("slot {slots} is") } else { format!("slots {slots} are") }
 }
 
-fn counted(keys: u64) -> String {
-    format!("{keys} {}", if keys == 1 { "key" } else { "keys" })
+fn of_keys(keys: u64) -> String {
+    counted(keys, "key", "keys")
 }
 
 fn them(slots: &SlotSet) -> &'static str {
@@ -268,7 +269,7 @@ fn them(slots: &SlotSet) -> &'static str {
 
 /// `1 key of it`, `3 keys of them`.
 fn of_them(keys: u64, slots: &SlotSet) -> String {
-    format!("{} of {}", counted(keys), them(slots))
+    format!("{} of {}", of_keys(keys), them(slots))
 }
 
 fn open(f: &mut fmt::Formatter<'_>, shape: &Shape, slots: &SlotSet, keys: u64) -> fmt::Result {

@@ -1,6 +1,14 @@
-//! Durations and sizes as people write them: `5s`, `10m`, `64MiB`.
+//! Quantities as people write them: `5s`, `10m`, `64MiB`, `1 key`.
 //!
 //! For `#[serde(with = "units::duration")]` and `#[serde(with = "units::size")]`.
+
+use std::fmt::Display;
+
+/// So many of something: `1 primary`, `6 primaries`.
+pub fn counted<N: Display + PartialEq + From<u8>>(number: N, one: &str, many: &str) -> String {
+    let noun = if number == N::from(1) { one } else { many };
+    format!("{number} {noun}")
+}
 
 /// Durations: `250ms`, `5s`, `1h 30m`.
 pub mod duration {
@@ -113,6 +121,29 @@ pub mod size {
     /// Those of the serializer.
     pub fn serialize<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&format(*bytes))
+    }
+}
+
+/// A [`size`] that may be left out.
+pub mod some_size {
+    use serde::{Deserializer, Serialize as _, Serializer};
+
+    use super::size;
+
+    /// Reads a size that is there.
+    ///
+    /// # Errors
+    /// As [`size::deserialize`].
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        size::deserialize(deserializer).map(Some)
+    }
+
+    /// Writes it as [`size::format`] does.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(bytes: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        bytes.map(size::format).serialize(serializer)
     }
 }
 

@@ -157,7 +157,7 @@ impl Log {
 }
 
 /// The longest beginning of `text` that has at most `bytes` bytes and ends between characters.
-pub(super) fn cut(text: &str, bytes: usize) -> &str {
+pub(crate) fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 

@@ -6,8 +6,9 @@ use tracing::{info, warn};
 
 use super::super::approval::{Waiting, approved_in, digest, name};
 use super::super::command::Answer;
+use super::super::keeper::key;
 use super::super::turn::Turn;
-use super::{Control, Happening, REJECTED, WAITING};
+use super::{Control, Happening};
 use crate::clock::now_ms;
 use crate::migration::Amount;
 use crate::model::{Mode, Snapshot, Trigger};
@@ -122,7 +123,7 @@ impl Control {
     }
 
     fn keep_rejected(&self) {
-        if let Err(error) = self.keeper.put(REJECTED, &self.rejected) {
+        if let Err(error) = self.keeper.put(key::REJECTED, &self.rejected) {
             warn!(error = %chain(&error), "a restart will not know which plan was dropped");
         }
     }
@@ -143,7 +144,7 @@ impl Control {
 
     fn keep_waiting(&mut self) -> Result<(), String> {
         self.show_waiting();
-        self.keeper.put(WAITING, &self.waiting_plan).map_err(|error| chain(&error))
+        self.keeper.put(key::WAITING, &self.waiting_plan).map_err(|error| chain(&error))
     }
 
     /// Puts the plan that waits into the status.

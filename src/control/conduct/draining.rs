@@ -6,7 +6,8 @@ use tracing::{error, info};
 
 use super::super::command::Answer;
 use super::super::drains::{Drain, DrainWish};
-use super::{Control, DRAINS, Happening};
+use super::super::keeper::key;
+use super::{Control, Happening};
 use crate::clock::now_ms;
 use crate::config::NodeRule;
 use crate::model::{Primary, Snapshot, Tag};
@@ -96,6 +97,6 @@ impl Control {
     }
 
     fn keep_drains(&self) -> Result<(), String> {
-        self.keeper.put(DRAINS, &self.drains).map_err(|error| chain(&error))
+        self.keeper.put(key::DRAINS, &self.drains).map_err(|error| chain(&error))
     }
 }

@@ -7,8 +7,9 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::super::command::Answer;
+use super::super::keeper::key;
 use super::super::peers::{Peers, read};
-use super::{Control, DRAINS, MEMBERS, PAST, PROMOTION, Promotion, REJECTED, SCALER, SCALING, STANDING, WAITING};
+use super::{Control, Promotion};
 use crate::clock::now_ms;
 use crate::lease::Shared;
 use crate::model::{Mode, NodeId, Trigger};
@@ -75,45 +76,45 @@ impl Control {
 
     /// Takes what another daemon told for what is.
     fn adopt(&mut self, shared: &Shared) {
-        if let Some(standing) = read(shared, STANDING) {
+        if let Some(standing) = read(shared, key::STANDING) {
             self.standing = standing;
-            self.keep_here(STANDING, &self.standing);
+            self.keep_here(key::STANDING, &self.standing);
         }
-        if let Some(drains) = read(shared, DRAINS) {
+        if let Some(drains) = read(shared, key::DRAINS) {
             self.drains = drains;
-            self.keep_here(DRAINS, &self.drains);
+            self.keep_here(key::DRAINS, &self.drains);
             self.show_drains();
         }
-        if let Some(waiting) = read(shared, WAITING) {
+        if let Some(waiting) = read(shared, key::WAITING) {
             self.waiting_plan = waiting;
             self.show_waiting();
-            self.keep_here(WAITING, &self.waiting_plan);
+            self.keep_here(key::WAITING, &self.waiting_plan);
         }
-        if let Some(rejected) = read(shared, REJECTED) {
+        if let Some(rejected) = read(shared, key::REJECTED) {
             self.rejected = rejected;
-            self.keep_here(REJECTED, &self.rejected);
+            self.keep_here(key::REJECTED, &self.rejected);
         }
-        let promotion = read::<Option<Promotion>>(shared, PROMOTION);
+        let promotion = read::<Option<Promotion>>(shared, key::PROMOTION);
         let promotion = promotion.map(|kept| kept.filter(|kept| kept.holds(&self.config.policy)));
         if let Some(promotion) = promotion.filter(|promotion| *promotion != self.promotion) {
             self.promotion = promotion;
-            self.keep_here(PROMOTION, &self.promotion);
+            self.keep_here(key::PROMOTION, &self.promotion);
             let (source, parameters) = Promotion::decides(self.promotion.as_ref(), &self.config.policy);
             self.waiting = None;
             self.feed.turn_to(source, parameters);
         }
-        self.status.scaling = read(shared, SCALING).flatten();
+        self.status.scaling = read(shared, key::SCALING).flatten();
         // While a turn has the crew it looks and does nothing; the next time will do.
         let Some(crew) = &mut self.crew else { return };
-        if let Some(past) = read(shared, PAST) {
+        if let Some(past) = read(shared, key::PAST) {
             crew.past = past;
         }
-        if let Some(scaler) = read(shared, SCALER) {
+        if let Some(scaler) = read(shared, key::SCALER) {
             crew.sizing.scaler = scaler;
         }
-        if let Some(members) = read::<BTreeSet<NodeId>>(shared, MEMBERS) {
+        if let Some(members) = read::<BTreeSet<NodeId>>(shared, key::MEMBERS) {
             crew.members = Some(members.clone());
-            self.keep_here(MEMBERS, &members);
+            self.keep_here(key::MEMBERS, &members);
         }
     }
 
@@ -125,16 +126,16 @@ impl Control {
 
     /// Tells the others everything: they may never have heard of it.
     fn tell_all(&self) {
-        self.keeper.tell(STANDING, &self.standing);
-        self.keeper.tell(DRAINS, &self.drains);
-        self.keeper.tell(WAITING, &self.waiting_plan);
-        self.keeper.tell(REJECTED, &self.rejected);
-        self.keeper.tell(PROMOTION, &self.promotion);
+        self.keeper.tell(key::STANDING, &self.standing);
+        self.keeper.tell(key::DRAINS, &self.drains);
+        self.keeper.tell(key::WAITING, &self.waiting_plan);
+        self.keeper.tell(key::REJECTED, &self.rejected);
+        self.keeper.tell(key::PROMOTION, &self.promotion);
         if let Some(crew) = &self.crew {
-            self.keeper.tell(PAST, &crew.past);
-            self.keeper.tell(SCALER, &crew.sizing.scaler);
+            self.keeper.tell(key::PAST, &crew.past);
+            self.keeper.tell(key::SCALER, &crew.sizing.scaler);
             if let Some(members) = &crew.members {
-                self.keeper.tell(MEMBERS, members);
+                self.keeper.tell(key::MEMBERS, members);
             }
         }
     }

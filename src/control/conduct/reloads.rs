@@ -6,10 +6,11 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::super::command::Answer;
+use super::super::keeper::key;
 use super::super::restart;
 use super::super::status::Reload;
 use super::super::turn::Crew;
-use super::{Control, Happening, PROMOTION, Promotion, stale_after_ms};
+use super::{Control, Happening, Promotion, stale_after_ms};
 use crate::clock::now_ms;
 use crate::config::{self, ConfigError, Hours, Loaded};
 use crate::model::PolicyId;
@@ -87,7 +88,7 @@ impl Control {
                 Some(Promotion::of(found, &self.config.policy))
             }
         };
-        self.keeper.put(PROMOTION, &promotion).map_err(|error| chain(&error))?;
+        self.keeper.put(key::PROMOTION, &promotion).map_err(|error| chain(&error))?;
         self.promotion = promotion;
         let (source, parameters) = Promotion::decides(self.promotion.as_ref(), &self.config.policy);
         info!(%source, who, why, "policy promoted: it decides once it is loaded and tried");
@@ -157,7 +158,7 @@ impl Control {
             self.feed.turn_to(self.config.policy.source.clone(), self.config.policy.parameters.clone());
             // Whoever configures another policy means that one.
             if self.promotion.take().is_some()
-                && let Err(error) = self.keeper.put(PROMOTION, &self.promotion)
+                && let Err(error) = self.keeper.put(key::PROMOTION, &self.promotion)
             {
                 warn!(error = %chain(&error), "a restart will not know that no shadow is promoted any more");
             }

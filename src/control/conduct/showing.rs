@@ -5,11 +5,12 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::super::command::Notice;
+use super::super::keeper::key;
 use super::super::peers::Peers;
 use super::super::scale::Scale;
 use super::super::status::{Activity, Balance, CycleSummary, node_rows};
 use super::super::turn::Crew;
-use super::{Control, SCALING};
+use super::Control;
 use crate::clock::now_ms;
 use crate::migration::Progress;
 use crate::model::{CycleOutcome, Mode, Snapshot};
@@ -60,7 +61,7 @@ impl Control {
         let asked = !matches!(cycle.outcome, CycleOutcome::NotCollected { .. } | CycleOutcome::PolicyFailed { .. });
         if asked && cycle.mode != Mode::Follower && status.scaling != cycle.scaling {
             status.scaling.clone_from(&cycle.scaling);
-            self.keeper.tell(SCALING, &status.scaling);
+            self.keeper.tell(key::SCALING, &status.scaling);
         }
         status.last_cycle = Some(cycle);
     }

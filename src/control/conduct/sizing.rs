@@ -3,13 +3,10 @@
 use tracing::info;
 
 use super::super::drains::DrainWish;
-use super::super::scaler::victims;
+use super::super::scaler::{WHO, victims};
 use super::super::turn::Fewer;
 use super::{Control, Happening};
 use crate::model::CycleReport;
-
-/// Who asks for drains that nobody asked for by hand.
-pub(in crate::control) const WHO: &str = "scaling";
 
 impl Control {
     /// Does what the last cycle says about the number of shards, as far as it is about nodes that are in the cluster.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracing::{info, warn};
 
 use super::super::Notice;
-use super::super::conduct::{SCALER, WHO};
-use super::super::scaler::{Due, Scaler};
+use super::super::keeper::key;
+use super::super::scaler::{Due, Scaler, WHO};
 use super::super::standby::Pool;
 use super::{Crew, Orders, Turn};
 use crate::clock::now_ms;
@@ -63,7 +63,7 @@ pub(super) async fn hear(
     let due = crew.sizing.scaler.hear(now_ms(), shards, advice.as_ref().map(|advice| advice.shards), settings);
     if crew.sizing.scaler != before {
         let (keeper, scaler) = (orders.keeper.clone(), crew.sizing.scaler.clone());
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || keeper.put(SCALER, &scaler)).await {
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || keeper.put(key::SCALER, &scaler)).await {
             warn!(error = %chain(&error), "a restart will not know since when shards are wanted");
         }
     }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use super::addresses;
 use crate::cluster::capability::{Server, ServerKind, SlotStatsState, Version};
 use crate::config::Config;
-use crate::doctor::line::{Fix, Line, Topic, count, places};
+use crate::doctor::line::{Fix, Line, Topic, places};
 use crate::doctor::seen::Node;
 use crate::model::Address;
+use crate::model::units::counted;
 
 /// A build that is known for something.
 struct Build {
@@ -91,11 +92,9 @@ pub(in crate::doctor) fn found(nodes: &[Node], config: &Config) -> Vec<Line> {
     let mut lines = Vec::new();
     match servers.len() {
         0 => {}
-        1 => {
-            lines.extend(servers.iter().map(|(name, (_, nodes))| {
-                Line::ok(Topic::Versions, format!("{name} on {}", count(nodes.len(), "node")))
-            }))
-        }
+        1 => lines.extend(servers.iter().map(|(name, (_, nodes))| {
+            Line::ok(Topic::Versions, format!("{name} on {}", counted(nodes.len(), "node", "nodes")))
+        })),
         _ => lines.push(mixed(&servers)),
     }
     for (name, (server, nodes)) in &servers {
