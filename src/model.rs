@@ -3,18 +3,20 @@
 //! Owned, printable, serialisable values over `std` and `serde`. Nothing here talks to a server,
 //! reads a clock or knows how a value came to be.
 
+mod migration;
+mod mode;
 mod plan;
 mod report;
 mod slot;
 mod snapshot;
 mod topology;
 pub mod units;
+mod verdict;
 
+pub use migration::{MigrationReport, PaceReport, Protocol, Spent, Spread};
+pub use mode::{Mode, Trigger};
 pub use plan::{Move, Plan, PolicyId, ProposedMove};
-pub use report::{
-    CycleOutcome, CycleReport, MigrationReport, Mode, PaceReport, Prediction, Protocol, Realised, Refusal,
-    RefusalCheck, ScalingReport, ShadowReport, Spent, Spread, Timings, Trigger,
-};
+pub use report::{CycleOutcome, CycleReport, Realised, ScalingReport, ShadowReport, Timings};
 pub use slot::{InvalidSlot, SLOT_COUNT, SlotId, SlotSet};
 pub use snapshot::{
     AtomicJob, Column, MetricInfo, MetricSource, NO_OWNER, NoPrimary, NodeColumn, NodeIndex, Owners, Primary, Problem,
@@ -23,3 +25,4 @@ pub use snapshot::{
 pub use topology::{
     Address, InvalidAddress, InvalidNodeId, LinkState, NodeId, NodeRecord, OpenDirection, OpenSlot, Role,
 };
+pub use verdict::{Prediction, Refusal, RefusalCheck};
