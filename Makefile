@@ -2,7 +2,7 @@
 #
 #   make demo                     a local cluster, uneven load, and Ballast evening it
 #   make demo ARGS="-o json"      the same, with the result as JSON on standard output
-#   make test                     every test, on real servers of six versions
+#   make test                     every test, on real servers of five versions (Valkey 9.1 in two builds, one with TLS)
 #   make test-languages           the example policy in nine languages gives the same plans
 #   make fuzz FUZZ=20000          mutated policies and answers
 #   make check-deploy             what lies in deploy/, against the schemas of those who take it

@@ -24,6 +24,7 @@ mod new_policy;
 mod nodes;
 mod outcome;
 mod plan;
+mod planned;
 mod policy;
 mod proposal;
 mod rebalance;

@@ -30,7 +30,7 @@ use crate::{collector, lease, migration, policy, webhook};
 pub use problem::{ConfigError, Problem};
 pub use rule::NodeRule;
 pub use scaling::{Follow, Scaling, Standby, Victim};
-pub use show::{Origin, Setting};
+pub use show::{Origin, Setting, changed};
 pub use tokens::{TOKEN_LENGTH_MIN, short_tokens, tokens};
 pub use window::{Hours, Window};
 

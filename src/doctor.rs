@@ -6,6 +6,7 @@
 mod access;
 mod ask;
 mod here;
+mod hooks;
 mod lease;
 mod line;
 mod local;
@@ -45,6 +46,7 @@ pub async fn examine(path: &Path, scope: Scope) -> Vec<Line> {
 /// The same for a configuration that was not read from a file.
 pub async fn examine_for(config: &Config, scope: Scope) -> Vec<Line> {
     let mut lines = this_machine(config).await;
+    lines.extend(hooks::found(&config.webhooks, scope).await);
     if scope == Scope::Everything {
         lines.extend(the_cluster(config).await);
     }

@@ -41,7 +41,7 @@ pub enum StoreError {
         cause: std::io::Error,
     },
     /// Another process works with it.
-    #[error("state directory {}: in use by process {holder}; stop it, or set another `state_dir`", path.display())]
+    #[error("state directory {}: in use by process {holder}; stop it, or set another `state.directory`", path.display())]
     InUse {
         /// The directory.
         path: PathBuf,
@@ -73,6 +73,15 @@ pub enum StoreError {
         found: i64,
         /// The schema that this program reads.
         known: i64,
+    },
+    /// This user may not read it.
+    #[error("state directory {}: this user may not read it; the daemon's user may: `sudo -u ballast ballast ...`", path.display())]
+    Forbidden {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: std::io::Error,
     },
     /// Nothing was ever kept there.
     #[error("state directory {}: no ballast ever kept anything there; is it the daemon's own?", path.display())]
@@ -200,7 +209,8 @@ impl Store {
     /// Whether a daemon has kept its state in `directory`.
     #[must_use]
     pub fn is_in(directory: &Path) -> bool {
-        directory.join(DATABASE).exists()
+        // Where this user may not look something may be: who opens it is told that.
+        directory.join(DATABASE).try_exists().unwrap_or(true)
     }
 }
 
@@ -271,7 +281,7 @@ mod tests {
         let first = Store::open(directory.path()).expect("opens");
         let error = Store::open(directory.path()).expect_err("is in use");
         assert!(matches!(&error, StoreError::InUse { holder, .. } if *holder == std::process::id().to_string()));
-        assert!(error.to_string().contains("stop it, or set another `state_dir`"), "{error}");
+        assert!(error.to_string().contains("stop it, or set another `state.directory`"), "{error}");
         assert_eq!(holder(directory.path()).expect("looks"), Some(std::process::id().to_string()));
         drop(first);
         assert_eq!(holder(directory.path()).expect("looks"), None);

@@ -47,6 +47,15 @@ pub struct Settings {
     pub format: Format,
 }
 
+impl Settings {
+    /// The host and port that take connections; absent when `url` is none.
+    #[must_use]
+    pub fn receiver(&self) -> Option<(String, u16)> {
+        let url = reqwest::Url::parse(&self.url).ok()?;
+        Some((url.host_str()?.trim_matches(['[', ']']).to_owned(), url.port_or_known_default()?))
+    }
+}
+
 /// How events are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

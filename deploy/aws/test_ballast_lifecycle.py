@@ -53,6 +53,7 @@ sys.exit(code)
 
 HOOK = {"LifecycleTransition": "autoscaling:EC2_INSTANCE_TERMINATING", "DefaultResult": "ABANDON", "HeartbeatTimeout": 3600}
 KEPT = {"InstanceLifecyclePolicy": {"RetentionTriggers": {"TerminateHookAbandon": "retain"}}}
+LOCKED = (401, "show a token: 'Authorization: Bearer TOKEN'")
 GONE = (200, "it is no member of the cluster")
 REPLICA = (200, "it is a replica whose primary has others, or no slots")
 LAST_REPLICA = (409, "it is the only replica of 10.0.0.1:6379, whose slots would be lost with it")
@@ -61,11 +62,12 @@ LEAVING = (409, "it is empty, and the cluster forgets it in a moment")
 
 
 class Daemon(HTTPServer):
-    """Answers about terminable nodes as src/http/nodes.rs does: one answer after the other, the last one for ever."""
+    """Answers about terminable nodes as src/http/nodes.rs does: one answer after the other, the last one for ever; to whoever
+    shows the token, if it has one."""
 
-    def __init__(self, answers):
+    def __init__(self, answers, token):
         super().__init__(("127.0.0.1", 0), Asked)
-        self.answers, self.paths = list(answers), []
+        self.answers, self.token, self.paths = list(answers), token, []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
@@ -73,7 +75,10 @@ class Asked(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.paths.append(self.path)
         answers = self.server.answers
-        code, words = answers.pop(0) if len(answers) > 1 else answers[0]
+        if self.server.token and self.headers["Authorization"] != f"Bearer {self.server.token}":
+            code, words = LOCKED
+        else:
+            code, words = answers.pop(0) if len(answers) > 1 else answers[0]
         kind = {"kind": "Terminable", "terminable": True, "reason": words} if code == 200 else {"kind": "Error", "error": words}
         body = json.dumps({"apiVersion": "ballast/v1", **kind}).encode()
         self.send_response(code)
@@ -95,9 +100,9 @@ class Ended:
         self.instances = [call[call.index("--instance-id") + 1] for call in completed]
 
 
-def run(drains=((0, 0),), answers=(GONE,), hook=HOOK, group=KEPT, options=()) -> Ended:
+def run(drains=((0, 0),), answers=(GONE,), hook=HOOK, group=KEPT, options=(), token=None) -> Ended:
     with tempfile.TemporaryDirectory() as scratch:
-        home, daemon = Path(scratch), Daemon(answers)
+        home, daemon = Path(scratch), Daemon(answers, token)
         (home / "world").write_text(json.dumps({"hook": hook, "group": group, "drains": drains}))
         (home / "calls").touch()
         (home / "drains").touch()
@@ -106,7 +111,10 @@ def run(drains=((0, 0),), answers=(GONE,), hook=HOOK, group=KEPT, options=()) ->
             (home / name).chmod(0o755)
         url = f"http://127.0.0.1:{daemon.server_port}"
         command = [sys.executable, SCRIPT, "--group", "valkey", "--hook", "drain", "--url", url, "--every", "1s", "--once", *options]
-        environment = {**os.environ, "PATH": f"{home}:{os.environ['PATH']}"}
+        if token:
+            (home / "token").write_text(f"{token} lifecycle\n")
+            command += ["--token-file", home / "token"]
+        environment = {**os.environ, "PATH": f"{home}:{os.environ['PATH']}", "BALLAST_TOKEN_FILE": ""}
         try:
             done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS_MAX)
         finally:
@@ -155,6 +163,24 @@ class Lifecycle(unittest.TestCase):
     def test_asks_again_after_the_daemon_was_away(self):
         ended = run(drains=((0, 1), (0, 0)))
         self.assertEqual((len(ended.drains), ended.results), (2, ["CONTINUE"]), ended.said)
+
+    def test_decides_nothing_while_it_is_not_let_in_however_long_that_takes(self):
+        # Each attempt takes two rounds: the last one is after the patience of the beginning.
+        ended = run(drains=((0, 6), (0, 6), (0, 6), (0, 0)), options=("--patience", "5s"))
+        self.assertEqual((len(ended.drains), ended.results), (4, ["CONTINUE"]), ended.said)
+        self.assertEqual(ended.said.count("no access"), 3, ended.said)
+
+    def test_shows_its_token_for_the_drain_and_for_the_question_whether_the_node_may_go(self):
+        ended = run(token="0123456789abcdef")
+        self.assertEqual(ended.results, ["CONTINUE"], ended.said)
+        shown = ended.drains[0][ended.drains[0].index("--token-file") + 1]
+        self.assertEqual(Path(shown).name, "token")
+
+    def test_decides_nothing_while_the_daemon_asks_for_a_token(self):
+        for drained in (0, 2):
+            ended = run(drains=((0, drained),), answers=(LOCKED, REPLICA))
+            self.assertEqual(ended.results, ["CONTINUE"], ended.said)
+            self.assertIn("the daemon answers 401", ended.said)
 
     def test_does_not_start_where_an_abandoned_instance_would_be_ended(self):
         for wrong in ({"group": {}}, {"hook": {**HOOK, "DefaultResult": "CONTINUE"}}):

@@ -9,7 +9,7 @@ use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::outcome::{Exit, Outcome, Stop, refused};
+use super::outcome::{Exit, Outcome, Stop, not_let_in, refused};
 use super::screen::Screen;
 use super::target::load;
 
@@ -169,9 +169,9 @@ impl Line {
         match found {
             Some(found) if found.instance == told.instance => Ok(Some(way)),
             Some(_) => {
-                Err(refused(format!("{} is the socket of another daemon than {}", socket.display(), self.url), hint))
+                Err(not_let_in(format!("{} is the socket of another daemon than {}", socket.display(), self.url), hint))
             }
-            None => Err(refused(
+            None => Err(not_let_in(
                 format!(
                     "{} takes commands through its socket {}, and nobody answers there to this user",
                     self.url,
@@ -205,7 +205,7 @@ impl Line {
         let why =
             answer.json::<Failure>().await.map_or_else(|_| format!("it answered {code}"), |failure| failure.error);
         match code {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(refused(
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(not_let_in(
                 format!("the daemon refused: {why}"),
                 "'--token-file FILE' shows a token; on the daemon's machine its socket takes commands without one",
             )),

@@ -15,6 +15,8 @@ use crate::model::{Address, NodeId, units};
 
 /// How often a drain is looked at while it is waited for. A cycle takes seconds.
 const LOOK: Duration = Duration::from_millis(500);
+/// And a daemon that does not answer.
+const LOST: Duration = Duration::from_secs(2);
 
 /// Which node, and what becomes of it.
 #[derive(Debug, clap::Args)]
@@ -82,8 +84,22 @@ async fn wait(args: &Args, line: &Line, screen: &Screen) -> Outcome {
     let began = Instant::now();
     let mut drain: Option<DrainStatus> = None;
     let mut shown = String::new();
+    let mut lost = false;
     loop {
-        let status: Status = line.get("/api/v1/status", "status").await?;
+        let status: Status = match line.get("/api/v1/status", "status").await {
+            Ok(status) => status,
+            // It may be restarted meanwhile, or another one take over: the drain outlives that.
+            Err(error) if began.elapsed() <= args.timeout && is_lost(&error) => {
+                if !lost {
+                    screen.note(&format!("{error:#}; the drain goes on once it is back"));
+                }
+                lost = true;
+                sleep(LOST).await;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        lost = false;
         let now = status.drains.into_iter().find(|drain| drain.drain.is_called(&args.node));
         let done = match (&now, &drain) {
             (Some(now), _) => now.slots_left == Some(0) && !args.forget,
@@ -126,6 +142,11 @@ async fn wait(args: &Args, line: &Line, screen: &Screen) -> Outcome {
         }
         sleep(LOOK).await;
     }
+}
+
+/// Whether nobody answered, which may change.
+fn is_lost(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Stop>().is_some_and(|stop| stop.exit == Exit::Failed)
 }
 
 /// How far a drain has come, in one line.

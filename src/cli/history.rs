@@ -138,6 +138,11 @@ fn event_words(event: &Event) -> String {
     match event {
         Event::Started { version } => format!("ballast {version} started"),
         Event::Stopped { why } => format!("ballast stopped: {why}"),
+        Event::Mode { from, to, who, why } if from == to => format!("mode stays {to}{}", because(who, why)),
+        Event::NodesAccepted { nodes, who, why } => {
+            let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+            format!("{} accepted{}", nodes.join(", "), because(who, why))
+        }
         Event::Mode { from, to, who, why } => format!("mode {from} -> {to}{}", because(who, why)),
         Event::PolicyLoaded { policy, source } => format!("policy {policy} in use, from {source}"),
         Event::PolicyRefused { source, why } => format!("policy {source} refused: {why}"),
@@ -145,9 +150,12 @@ fn event_words(event: &Event) -> String {
         Event::ShadowRefused { shadow, why } => format!("shadow {shadow} refused: {why}"),
         Event::Promoted { shadow: Some(shadow), who, why } => format!("shadow {shadow} decides{}", because(who, why)),
         Event::Promoted { shadow: None, who, why } => format!("the configured policy decides{}", because(who, why)),
-        Event::ConfigLoaded { needs_restart } if needs_restart.is_empty() => "configuration in use".to_owned(),
-        Event::ConfigLoaded { needs_restart } => {
-            format!("configuration in use; waits for a restart: {}", needs_restart.join(", "))
+        Event::ConfigLoaded { changed, needs_restart } => {
+            let of = |what: &str, keys: &[String]| match keys {
+                [] => String::new(),
+                keys => format!("; {what}: {}", keys.join(", ")),
+            };
+            format!("configuration in use{}{}", of("changed", changed), of("waits for a restart", needs_restart))
         }
         Event::ConfigRefused { why } => format!("configuration refused: {why}"),
         Event::Cancelled { cycle, who, why } => format!("moves of cycle {cycle} cancelled{}", because(who, why)),

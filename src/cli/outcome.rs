@@ -21,6 +21,8 @@ pub(super) enum Exit {
     Partly,
     /// Waited in vain.
     TimedOut,
+    /// The daemon does not take this from whoever asks: a token or the right to its socket is missing.
+    NoAccess,
     /// `plan --detailed-exitcode`: there is something to move.
     Changes,
     /// Another part of the program chose the code.
@@ -43,6 +45,7 @@ impl Exit {
             Self::Unhealthy => ExitCode::from(3),
             Self::Partly => ExitCode::from(4),
             Self::TimedOut => ExitCode::from(5),
+            Self::NoAccess => ExitCode::from(6),
             Self::Changes => ExitCode::from(10),
             Self::Other(code) => code,
         }
@@ -61,6 +64,11 @@ pub(super) struct Stop {
 /// Ends a command because it may not do what was asked.
 pub(super) fn refused(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
     Stop { exit: Exit::Refused, message: message.into(), hint: hint.into() }.into()
+}
+
+/// Ends a command because it was not let in.
+pub(super) fn not_let_in(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    Stop { exit: Exit::NoAccess, message: message.into(), hint: hint.into() }.into()
 }
 
 /// Ends a command because something did not come true in time.

@@ -56,6 +56,18 @@ pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
     }
     screen.show("Plan", &shown, || proposal.text())?;
     let approved = !proposal.verdict.approved.is_empty();
+    if approved && args.at.is_none() && !screen.is_json() {
+        screen.note(&match &args.out {
+            Some(path) => format!(
+                "`ballast rebalance --plan {}` carries this out, while every slot is where it is",
+                path.display()
+            ),
+            None => {
+                "`ballast rebalance` plans anew and carries that out; with --out FILE here and --plan FILE there, this"
+                    .to_owned()
+            }
+        });
+    }
     Ok(match (approved, proposal.is_content()) {
         (true, _) if args.detailed_exitcode => Exit::Changes,
         (true, _) | (false, true) => Exit::Ok,

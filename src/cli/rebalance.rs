@@ -1,6 +1,8 @@
-//! `ballast rebalance`: plan, ask, move, and again until the policy is content.
+//! `ballast rebalance`: plan, ask, move, and again until the policy is content; or what was planned and written down, once.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,10 +10,13 @@ use serde::Serialize;
 use super::carry_out::{Done, Hands, Manner};
 use super::look::Eye;
 use super::outcome::{Exit, Outcome};
+use super::planned::Planned;
 use super::proposal::{Choice, Proposal, slots_of};
 use super::screen::Screen;
 use super::target::Target;
-use crate::model::{PolicyId, Prediction, Refusal, units};
+use crate::guard::Limits;
+use crate::model::{PolicyId, Prediction, Refusal, Snapshot, units};
+use crate::policy::LoadedPolicy;
 
 /// Which cluster, who decides, and how.
 #[derive(Debug, clap::Args)]
@@ -20,6 +25,9 @@ pub(super) struct Args {
     target: Target,
     #[command(flatten)]
     choice: Choice,
+    /// Carries out what `ballast plan --out FILE` wrote, once, if every slot is where it was then
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "parameters"])]
+    plan: Option<PathBuf>,
     #[command(flatten)]
     manner: Manner,
     /// Does not ask
@@ -48,13 +56,38 @@ struct Rebalance {
     last: BTreeMap<String, Prediction>,
 }
 
+/// Who says what to move.
+enum Decider {
+    Policy(Box<LoadedPolicy>),
+    Planned(Planned),
+}
+
+impl Decider {
+    fn propose(&mut self, snapshot: Arc<Snapshot>, limits: &Limits, reason: Option<&str>) -> anyhow::Result<Proposal> {
+        match self {
+            Self::Policy(policy) => Proposal::ask(policy, snapshot, limits, reason),
+            Self::Planned(planned) => Ok(Proposal::review(planned.plan(&snapshot, reason)?, snapshot, limits)),
+        }
+    }
+
+    const fn question(&self) -> &'static str {
+        match self {
+            Self::Policy(_) => "Move these slots, and go on until the policy is content?",
+            Self::Planned(_) => "Move these slots?",
+        }
+    }
+}
+
 /// Between rounds: slots keep the rates that they had, so there is less to learn than at first.
 const LATER_SAMPLE: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
     screen.can_ask(args.yes)?;
     let connection = args.target.connect(screen)?;
-    let mut policy = args.choice.load(&connection.config)?;
+    let mut decider = match &args.plan {
+        Some(path) => Decider::Planned(Planned::read(path)?),
+        None => Decider::Policy(Box::new(args.choice.load(&connection.config)?)),
+    };
     let limits = connection.config.limits.clone().for_one_shot();
     let mut eye = Eye::new(&connection);
     let mut hands = Hands::ready(&connection, &*eye.glance().await?, &args.manner, screen).await?;
@@ -66,7 +99,7 @@ pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
             result.iter_mut().for_each(|result| result.done.stopped = true);
             break Exit::Partly;
         };
-        let proposal = Proposal::ask(&mut policy, seen?, &limits, args.manner.reason.as_deref())?;
+        let proposal = decider.propose(seen?, &limits, args.manner.reason.as_deref())?;
         let first = proposal.verdict.predictions.clone();
         let result = result.get_or_insert_with(|| Rebalance {
             policy: proposal.plan.policy.clone(),
@@ -91,8 +124,7 @@ pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
             screen.note(&format!("the policy is not content after {} rounds (--rounds)", args.rounds));
             break Exit::TimedOut;
         }
-        let question = "Move these slots, and go on until the policy is content?";
-        if result.rounds == 0 && !screen.confirm(question, args.yes)? {
+        if result.rounds == 0 && !screen.confirm(decider.question(), args.yes)? {
             screen.note("nothing was moved");
             break Exit::Refused;
         }
@@ -105,6 +137,9 @@ pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
         result.done.add(done);
         if !whole {
             break Exit::Partly;
+        }
+        if let Decider::Planned(_) = &decider {
+            break if result.refusals.is_empty() { Exit::Ok } else { Exit::Partly };
         }
     };
     if let Some(result) = &result {

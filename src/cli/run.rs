@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use nix::sys::prctl;
 
 use super::outcome::{Exit, Outcome};
 use crate::model::Mode;
@@ -20,11 +21,13 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Outcome {
-    let config::Loaded { config, warnings, .. } = config::load(&args.config)?;
-    telemetry::start(config.log_format, &config.log_filter)?;
-    for warning in warnings {
+    let loaded = config::load(&args.config)?;
+    telemetry::start(loaded.config.log_format, &loaded.config.log_filter)?;
+    for warning in &loaded.warnings {
         tracing::warn!(config = %args.config.display(), "{warning}");
     }
-    control::run(config, args.dry_run.then_some(Mode::DryRun)).await.context("the daemon ended")?;
+    // A dump of this process would hold the cluster's password.
+    prctl::set_dumpable(false).context("the system does not let this process keep its memory to itself")?;
+    control::run(loaded, args.dry_run.then_some(Mode::DryRun)).await.context("the daemon ended")?;
     Ok(Exit::Ok)
 }

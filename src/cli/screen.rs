@@ -67,6 +67,11 @@ impl Screen {
         if self.painted && !colour.is_empty() { format!("{colour}{word}\x1b[0m") } else { word.to_owned() }
     }
 
+    /// Whether standard output is a terminal that takes more than text.
+    pub(super) const fn is_painted(&self) -> bool {
+        self.painted
+    }
+
     pub(super) fn is_json(&self) -> bool {
         self.format == Format::Json
     }

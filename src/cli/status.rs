@@ -1,6 +1,9 @@
 //! `ballast status`: what a running daemon is doing, on one screen.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::advance::{line as moves, seconds};
 use super::daemon::Daemon;
@@ -16,12 +19,35 @@ use crate::model::{Address, Problem, units};
 pub(super) struct Args {
     #[command(flatten)]
     daemon: Daemon,
+    /// Shows it again every second, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
 }
 
+/// Between two looks at a daemon that is watched.
+const LOOK: Duration = Duration::from_secs(1);
+/// Puts the cursor to the beginning of a terminal, and clears it.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
 pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
-    let status: Status = args.daemon.reach(screen)?.get("/api/v1/status", "status").await?;
-    screen.show("Status", &status, || text(&status))?;
-    Ok(Exit::Ok)
+    let line = args.daemon.reach(screen)?;
+    let look = || line.get::<Status>("/api/v1/status", "status");
+    let status = look().await?;
+    if !args.watch {
+        screen.show("Status", &status, || text(&status))?;
+        return Ok(Exit::Ok);
+    }
+    let clear = if screen.is_painted() { CLEAR } else { "" };
+    let mut seen = Ok(status);
+    loop {
+        match &seen {
+            Ok(status) => screen.show("Status", status, || format!("{clear}{}", text(status)))?,
+            // It may be restarted: whoever watches wants to see it come back.
+            Err(error) => screen.note(&format!("{error:#}")),
+        }
+        sleep(LOOK).await;
+        seen = look().await;
+    }
 }
 
 fn text(status: &Status) -> String {
@@ -38,6 +64,18 @@ fn text(status: &Status) -> String {
     let policy = status.policy.id.as_ref().map_or("none loaded".to_owned(), ToString::to_string);
     let why = if status.mode_reason.is_empty() { String::new() } else { format!(" ({})", status.mode_reason) };
     line(format!("{}  {}{why}  {seen}  policy {policy}", status.cluster, status.mode));
+    if let Some(lease) = &status.lease {
+        line(format!("lease: {}", lease.reason));
+    }
+    if let Some(scale) = &status.scale {
+        let wanted = scale.wanted_shards.map_or(scale.shards, |wanted| wanted as usize);
+        if [scale.desired_shards, wanted] != [scale.shards; 2] || !scale.draining.is_empty() {
+            line(format!("shards: {}, {} desired: {}", scale.shards, scale.desired_shards, scale.reason));
+        }
+    }
+    if !status.config.needs_restart.is_empty() {
+        line(format!("! waits for a restart: {}", status.config.needs_restart.join(", ")));
+    }
     if let Some(waiting) = &status.waiting {
         let slots = waiting.slots;
         line(match &waiting.approved_by {

@@ -89,7 +89,7 @@ fn utc() -> String {
 #[serde(deny_unknown_fields)]
 pub(super) struct Webhook {
     pub(super) name: String,
-    #[serde(serialize_with = "for_whom::host")]
+    #[serde(serialize_with = "for_whom::receiver")]
     pub(super) url: String,
     #[serde(default, serialize_with = "for_whom::path")]
     pub(super) secret_file: Option<PathBuf>,

@@ -69,6 +69,20 @@ pub(super) fn host<T: Serialize, S: Serializer>(host: &T, serializer: S) -> Resu
     marked(About::Host, host, serializer)
 }
 
+/// Of a receiver's URL the host alone: its path may be a secret, as Slack's are.
+pub(super) fn receiver<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    // What stands before an '@' is a password.
+    let host = host.rsplit('@').next().unwrap_or_default();
+    let shown = match (scheme, host, path) {
+        ("", ..) | (_, "", _) => HIDDEN.to_owned(),
+        (_, _, "") => format!("{scheme}://{host}"),
+        _ => format!("{scheme}://{host}/{HIDDEN}"),
+    };
+    marked(About::Host, &shown, serializer)
+}
+
 /// Two hosts each.
 pub(super) fn announced<S: Serializer>(map: &BTreeMap<Address, Address>, serializer: S) -> Result<S::Ok, S::Error> {
     let pairs: Vec<String> =

@@ -174,8 +174,8 @@ impl<'a> Source<'a> {
         let (row, column) = (before.matches('\n').count() + 1, before[start..].chars().count() + 1);
         let line = self.text[start..].lines().next().unwrap_or_default();
         let place = format!("{}:{row}:{column}", self.name);
-        // A line that may hold a password is not repeated: errors end up in logs.
-        let secret = line.contains("password") || line.contains('@');
+        // A line that may hold a secret is not repeated, and the path of a receiver is one: errors end up in logs.
+        let secret = line.contains("password") || line.contains('@') || line.trim_start().starts_with("url");
         let excerpt = if secret || line.is_empty() { String::new() } else { excerpt(line, row, column, span.len()) };
         Problem { place, message, excerpt }
     }

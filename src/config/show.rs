@@ -2,6 +2,7 @@
 //!
 //! The keys are those of the structs that read the file, written back: there is no list of them to keep.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -82,6 +83,17 @@ fn text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
+}
+
+/// The keys that have another value in one than in the other, or are in one of them only, in order.
+#[must_use]
+pub fn changed(before: &[Setting], after: &[Setting]) -> Vec<String> {
+    let values = |settings: &[Setting]| -> BTreeMap<String, Value> {
+        settings.iter().map(|setting| (setting.key.clone(), setting.value.clone())).collect()
+    };
+    let (before, after) = (values(before), values(after));
+    let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    keys.into_iter().filter(|key| before.get(*key) != after.get(*key)).cloned().collect()
 }
 
 /// All keys of `file`, in the order of their names.

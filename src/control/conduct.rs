@@ -40,9 +40,9 @@ use super::status::Status;
 use super::supervisor::Supervisor;
 use super::turn::{Crew, Doing, Turn};
 use crate::clock::now_ms;
-use crate::config::{Config, Hours};
+use crate::config::{Config, Hours, Setting};
 use crate::migration::StopHandle;
-use crate::model::{CycleReport, Mode, Trigger};
+use crate::model::{Address, CycleReport, Mode, Trigger};
 use crate::policy::{self, LoadedPolicy};
 use crate::store::Event as Happening;
 
@@ -84,6 +84,7 @@ struct Running {
 /// What the loop begins with.
 pub(super) struct Start {
     pub(super) config: Config,
+    pub(super) settings: Vec<Setting>,
     pub(super) forced: Option<Mode>,
     pub(super) keeper: Keeper,
     pub(super) peers: Option<Peers>,
@@ -101,6 +102,8 @@ pub(super) struct Start {
 /// The one owner of state.
 pub(super) struct Control {
     config: Arc<Config>,
+    /// The same, key by key, as the file and the environment say it.
+    settings: Vec<Setting>,
     /// A mode that stands in the place of the configured one, whatever is configured later.
     forced: Option<Mode>,
     keeper: Keeper,
@@ -122,8 +125,10 @@ pub(super) struct Control {
     ending: Option<Ending>,
     /// A policy that waits for the turn to end.
     waiting: Option<Box<LoadedPolicy>>,
-    /// Whether a person accepted the nodes as they are while a turn had the list of them.
-    accept_members: bool,
+    /// Who accepted nodes that were never seen joining, and why: the next turn takes them in.
+    accepted: Option<(String, String)>,
+    /// Where nodes are reached that own slots and were never seen joining, as of the last turn.
+    strangers: Vec<Address>,
     next_cycle: u64,
     next_turn_at: Instant,
     /// Why the next turn begins when it does.
@@ -152,6 +157,7 @@ impl Control {
         let mut control = Self {
             config_watch: ConfigWatch::new(start.config.path.as_deref()),
             config: Arc::new(start.config),
+            settings: start.settings,
             forced: start.forced,
             standing: start.keeper.store.get(key::STANDING)?.unwrap_or_default(),
             alarm: Alarm::default(),
@@ -167,7 +173,8 @@ impl Control {
             running: None,
             ending: None,
             waiting: None,
-            accept_members: false,
+            accepted: None,
+            strangers: Vec::new(),
             next_turn_at: Instant::now(),
             trigger: Trigger::Start,
             last: None,
@@ -186,7 +193,7 @@ impl Control {
         control.show_waiting();
         control.status.policy.source = control.feed.source().to_string();
         control.tell(Happening::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
-        control.tell(Happening::ConfigLoaded { needs_restart: Vec::new() });
+        control.tell(Happening::ConfigLoaded { changed: Vec::new(), needs_restart: Vec::new() });
         // From dry-run, the mode of a daemon that was told nothing, to what it is told and remembers.
         control.settle_mode(Mode::DryRun, "ballast", true);
         control.publish();

@@ -27,7 +27,7 @@ use super::turn::{Crew, Lasting, Sizing};
 use crate::clock::now_ms;
 use crate::cluster::Cluster;
 use crate::collector::Collector;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Loaded};
 use crate::guard::{DAY_MS, Past};
 use crate::http::{self, Door, Faces};
 use crate::lease::{self, EtcdError, Fenced, Lease, Peer, SharedJournal};
@@ -85,12 +85,13 @@ pub enum RunError {
     NotClosed,
 }
 
-/// Runs the daemon until it is told to end. Logs must have been started. A `forced` mode stands in the place of the
+/// Runs the daemon with what was loaded until it is told to end. Logs must have been started. A `forced` mode stands in the place of the
 /// configured one for as long as the daemon runs, whatever a reload says; pausing and halting work as ever.
 ///
 /// # Errors
 /// [`RunError`] when it cannot begin, or did not end in order.
-pub async fn run(config: Config, forced: Option<Mode>) -> Result<(), RunError> {
+pub async fn run(loaded: Loaded, forced: Option<Mode>) -> Result<(), RunError> {
+    let Loaded { config, settings, .. } = loaded;
     // First of all: from here on a signal finds somebody who knows what to do about open slots.
     let signals = Signals::listen().map_err(RunError::Signals)?;
     let store = Arc::new(Store::open(&config.state_dir)?);
@@ -144,6 +145,7 @@ pub async fn run(config: Config, forced: Option<Mode>) -> Result<(), RunError> {
     };
     let control = Control::new(Start {
         config,
+        settings,
         forced,
         keeper: Keeper { store, lease },
         peers,
@@ -210,11 +212,17 @@ async fn socket(http: &config::Http) -> Result<Option<UnixListener>, RunError> {
 
 /// How the other daemons see this one, which listens `at`.
 fn peer(settings: &lease::Settings, at: Option<SocketAddr>) -> Peer {
-    let host = || gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    let host = gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     // Two on one machine listen at different ports.
     let port = at.map(|at| format!(":{}", at.port())).unwrap_or_default();
-    let url = at.map(|at| format!("http://{at}")).unwrap_or_default();
-    Peer { name: settings.name.clone().unwrap_or_else(|| host() + &port), url: settings.url.clone().unwrap_or(url) }
+    let url = at.map(|at| match at.ip() {
+        // Whoever reads this sits elsewhere: "all addresses" is none, and one of this machine's own leads nowhere from there.
+        ip if ip.is_unspecified() => format!("http://{host}{port}"),
+        ip if ip.is_loopback() => String::new(),
+        _ => format!("http://{at}"),
+    });
+    let url = url.unwrap_or_default();
+    Peer { name: settings.name.clone().unwrap_or(host + &port), url: settings.url.clone().unwrap_or(url) }
 }
 
 /// What this daemon is called where it must not be taken for another one: made once, by chance.

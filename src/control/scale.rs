@@ -64,7 +64,8 @@ impl Scale {
         let empty = snapshot.primaries.iter().filter(|node| is_done(node)).count();
         let mut reason = match draining.len() {
             0 => "nothing drains".to_owned(),
-            count => format!("{count} nodes drain, of which {empty} are empty"),
+            1 => format!("1 node drains{}", if empty == 1 { ", and is empty" } else { "" }),
+            count => format!("{count} nodes drain, {empty} of them empty"),
         };
         if let Some(scaling) = scaling {
             let waits = scaling.waits.iter().map(|waits| format!(" ({waits})")).collect::<String>();

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::utc;
 use crate::model::Mode;
 
 /// Cycles in a row that may fail to move anything before Ballast halts by itself. Three: one is an accident, two may be
@@ -51,7 +52,8 @@ impl Standing {
     pub(super) fn mode_with(&self, wanted: Mode, reason: String) -> (Mode, String) {
         if let Some(pause) = &self.pause {
             let why = if pause.why.is_empty() { "no reason was given" } else { &pause.why };
-            return (Mode::Paused, format!("paused by {}: {why}", pause.who));
+            let until = pause.until_ms.map_or_else(String::new, |until_ms| format!(" until {}", utc(until_ms)));
+            return (Mode::Paused, format!("paused by {}{until}: {why}", pause.who));
         }
         if let Some(halt) = &self.halt {
             return (Mode::Halted, halt.why.clone());
@@ -63,9 +65,10 @@ impl Standing {
         self.pause = Some(Pause { who, why, until_ms });
     }
 
-    /// Back to the configured mode, with a clean slate.
-    pub(super) fn resume(&mut self) {
-        *self = Self::default();
+    /// Back to the configured mode, with a clean slate. Says whether anything stood against it.
+    pub(super) fn resume(&mut self) -> bool {
+        let before = std::mem::take(self);
+        before.pause.is_some() || before.halt.is_some()
     }
 
     /// When a pause ends by itself: Unix time, milliseconds.
@@ -98,7 +101,7 @@ impl Standing {
         if self.failed_cycles >= FAILED_CYCLES_MAX && self.halt.is_none() {
             let why = format!(
                 "{} cycles in a row could not move a slot, the last one because: {last_reason}; \
-                 mend that, then resume (POST /api/v1/resume)",
+                 mend that, then `ballast resume`",
                 self.failed_cycles
             );
             self.halt(why);
@@ -117,7 +120,10 @@ mod tests {
         check(&standing, Mode::Auto, "the configuration says auto");
         standing.pause("ann".into(), "release".into(), None);
         check(&standing, Mode::Paused, "paused by ann: release");
-        standing.resume();
+        standing.pause("ann".into(), String::new(), Some(1_795_874_700_000));
+        check(&standing, Mode::Paused, "paused by ann until 2026-11-28 14:05 UTC: no reason was given");
+        assert!(standing.resume());
+        assert!(!standing.resume(), "nothing stood against it any more");
         check(&standing, Mode::Auto, "the configuration says auto");
     }
 
@@ -141,8 +147,8 @@ mod tests {
         assert!(standing.learn(Effort::Vain, "IOERR"));
         let (mode, why) = standing.mode(Mode::Auto);
         assert_eq!(mode, Mode::Halted);
-        assert!(why.contains("because: IOERR; mend that, then resume"), "{why}");
-        standing.resume();
+        assert!(why.contains("because: IOERR; mend that, then `ballast resume`"), "{why}");
+        assert!(standing.resume());
         assert_eq!(standing, Standing::default());
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::approval::Waiting;
 use super::drains::DrainStatus;
 use super::peers::LeaseStatus;
+use super::scale::Scale;
 use super::shadows::ShadowStatus;
 use crate::config::Victim;
 use crate::migration::{Overall, Progress, Recovery};
@@ -361,6 +362,9 @@ pub struct Status {
     /// What was advised about the number of shards, by the last cycle that could be.
     #[serde(default)]
     pub scaling: Option<ScalingReport>,
+    /// How many shards there are and should be; absent before the cluster was seen.
+    #[serde(default)]
+    pub scale: Option<Scale>,
     /// Who chooses whom to take out.
     #[serde(skip)]
     pub victim: Victim,
@@ -420,6 +424,7 @@ impl Status {
             activity: Activity::Idle,
             drains: Vec::new(),
             scaling: None,
+            scale: None,
             victim: Victim::default(),
             waiting: None,
             waiting_plan: None,

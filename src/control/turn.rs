@@ -32,7 +32,7 @@ use crate::clock::now_ms;
 use crate::cluster::Cluster;
 use crate::collector::Collector;
 use crate::config::{Config, NodeRule};
-use crate::guard::{Past, members};
+use crate::guard::{Past, members, strangers};
 use crate::migration::{self, Context, Intent, IntentId, Journal, JournalError, Recovery, Stop, Tally};
 use crate::model::{Address, CycleOutcome, CycleReport, Mode, Move, NodeId, PolicyId, SlotSet, Snapshot, Trigger};
 use crate::policy::{PolicyFailure, PolicyHost};
@@ -114,6 +114,12 @@ pub(super) struct Turn {
 }
 
 impl Crew {
+    /// Where nodes are reached that own slots and were never seen joining.
+    pub(super) fn strangers(&self) -> Vec<Address> {
+        let (Some(known), Some(seen)) = (&self.members, &self.seen) else { return Vec::new() };
+        strangers(known, seen).map(|primary| primary.address.clone()).collect()
+    }
+
     /// Where primaries were last seen.
     fn primaries(&self) -> Vec<Address> {
         let seen = self.seen.iter().flat_map(|snapshot| &snapshot.primaries);

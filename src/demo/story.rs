@@ -15,6 +15,7 @@ use super::narrator::Narrator;
 use super::report::{Act, DemoReport, NodeFigures, is_even};
 use crate::lab::load::{Client, KeySpace, Latency, Load, LoadSettings, Phase, find_duplicates, verify};
 use crate::lab::{Kind, LocalCluster, Program};
+use crate::model::units::counted;
 use crate::model::{SLOT_COUNT, SlotId, SlotSet};
 use crate::policy::embedded_policy;
 
@@ -158,7 +159,10 @@ async fn set_up(
         None => Kind::Valkey91.program()?,
     };
     let (primaries, replicas) = (usize::from(options.primaries), usize::from(options.replicas));
-    narrator.line(&format!("starting {program}: {primaries} primaries, {replicas} replicas of each"));
+    narrator.line(&format!(
+        "starting {program}: {primaries} primaries, {} of each",
+        counted(replicas, "replica", "replicas")
+    ));
     let builder = LocalCluster::of_programs(vec![program.clone()]).primaries(primaries).replicas(replicas);
     let cluster = builder.start().await?;
     let client = Client::connect(&cluster.addresses(), None).await?;

@@ -18,6 +18,8 @@ pub enum Topic {
     State,
     /// Where the daemon listens.
     Http,
+    /// Who is told of what happens.
+    Hooks,
     /// Whether every node is within reach.
     Nodes,
     /// Whether what is said is encrypted.
@@ -43,6 +45,7 @@ impl fmt::Display for Topic {
             Self::Policy => "policy",
             Self::State => "state",
             Self::Http => "http",
+            Self::Hooks => "hooks",
             Self::Nodes => "nodes",
             Self::Tls => "tls",
             Self::Access => "access",

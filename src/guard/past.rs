@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::Ledger;
-use crate::model::{CycleReport, MigrationReport, NodeId, SlotId, SlotSet, Snapshot};
+use crate::model::{CycleReport, MigrationReport, NodeId, Primary, SlotId, SlotSet, Snapshot};
 
 /// The guard's budgets are per hour and per day.
 const HOUR_MS: u64 = 3_600_000;
@@ -120,6 +120,12 @@ pub(crate) fn members(known: Option<BTreeSet<NodeId>>, snapshot: &Snapshot) -> B
 /// Every node that is there.
 pub(crate) fn all_members(snapshot: &Snapshot) -> BTreeSet<NodeId> {
     snapshot.members().map(|(id, _)| id.clone()).collect()
+}
+
+/// Primaries that own slots and are not among the `known` nodes.
+pub(crate) fn strangers<'a>(known: &BTreeSet<NodeId>, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Primary> {
+    let unknown = (0..).zip(&snapshot.primaries).filter(|(_, primary)| !known.contains(&primary.id));
+    unknown.filter(|(index, _)| !snapshot.slots_of(*index).is_empty()).map(|(_, primary)| primary)
 }
 
 #[cfg(test)]

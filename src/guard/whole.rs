@@ -1,5 +1,6 @@
 //! Checks of the whole plan: while one of them refuses, nothing moves.
 
+use super::past::strangers;
 use super::{OnUnknown, Scene, distinct_slots};
 use crate::model::{Plan, Refusal, RefusalCheck, SlotSet, resource};
 
@@ -98,11 +99,9 @@ fn unknown_node(_: &Plan, scene: &Scene<'_>) -> Option<String> {
     if scene.limits.unknown_nodes == OnUnknown::Allow {
         return None;
     }
-    let is_stranger =
-        |place: &u32| scene.snapshot.primaries.get(*place as usize).is_some_and(|primary| !known.contains(&primary.id));
-    let place = scene.snapshot.owners.as_slice().iter().find(|place| is_stranger(place))?;
+    let stranger = strangers(known, scene.snapshot).next()?;
     Some(format!(
-        "{} owns slots and was never seen joining; if it belongs there, set limits.unknown_nodes = \"allow\"",
-        scene.snapshot.primaries[*place as usize].address
+        "{} owns slots and was never seen joining; if it belongs there, `ballast resume` accepts it",
+        stranger.address
     ))
 }

@@ -12,12 +12,12 @@ use super::answer::{document, failure};
 use super::api::{Why, ask, operator};
 use super::asked::{Body, Path};
 use crate::clock::now_ms;
-use crate::control::{self, Command, DrainWish, Scale};
+use crate::control::{self, Command, DrainWish};
 use crate::model::Address;
 
 /// How many shards there should be: what an autoscaler reads.
 pub(super) async fn scale(State(faces): State<Arc<Faces>>) -> Response {
-    match Scale::of(&faces.control.status()) {
+    match &faces.control.status().scale {
         Some(scale) => document("Scale", scale),
         None => failure(StatusCode::SERVICE_UNAVAILABLE, "the cluster was not seen yet"),
     }

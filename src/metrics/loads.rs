@@ -86,6 +86,7 @@ impl Loads {
             Event::DrainBegun { .. } | Event::DrainEnded { .. } | Event::Emptied { .. } | Event::Left { .. } => (),
             Event::Started { .. }
             | Event::Stopped { .. }
+            | Event::NodesAccepted { .. }
             | Event::Recovered { .. }
             | Event::Cancelled { .. }
             | Event::FlagsCleared { .. } => (),

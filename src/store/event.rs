@@ -18,13 +18,22 @@ pub enum Event {
         /// `SIGTERM` and the like.
         why: String,
     },
-    /// The mode changed.
+    /// The mode changed; or a person paused or resumed what was paused or running, for another reason or another time.
     Mode {
         /// Before.
         from: Mode,
         /// After.
         to: Mode,
         /// `operator`, `configuration`, `ballast`.
+        who: String,
+        /// The reason given.
+        why: String,
+    },
+    /// Nodes that nobody had seen joining belong to the cluster from now on, since a person said so.
+    NodesAccepted {
+        /// Where they are reached.
+        nodes: Vec<Address>,
+        /// Who.
         who: String,
         /// The reason given.
         why: String,
@@ -68,7 +77,10 @@ pub enum Event {
     },
     /// The configuration was read again and is in use.
     ConfigLoaded {
-        /// Keys whose change waits for a restart.
+        /// Keys that have another value than before; none at a start.
+        #[serde(default)]
+        changed: Vec<String>,
+        /// Those whose change waits for a restart.
         needs_restart: Vec<String>,
     },
     /// The configuration was refused; the one before it goes on.
@@ -182,6 +194,7 @@ impl Event {
         "started",
         "stopped",
         "mode",
+        "nodes-accepted",
         "policy-loaded",
         "policy-refused",
         "shadow-loaded",
@@ -210,6 +223,7 @@ impl Event {
             Self::Started { .. } => "started",
             Self::Stopped { .. } => "stopped",
             Self::Mode { .. } => "mode",
+            Self::NodesAccepted { .. } => "nodes-accepted",
             Self::PolicyLoaded { .. } => "policy-loaded",
             Self::PolicyRefused { .. } => "policy-refused",
             Self::ShadowLoaded { .. } => "shadow-loaded",

@@ -1,6 +1,8 @@
 //! The tables, their versions, and how an old file becomes a new one.
 
 use std::cmp::Ordering;
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -83,9 +85,8 @@ pub(super) fn open(directory: &Path, path: &Path) -> Result<Connection, StoreErr
 /// Opens the database at `path` to read only, beside whoever writes it.
 pub(super) fn look(directory: &Path, path: &Path) -> Result<Connection, StoreError> {
     let damaged = |cause: rusqlite::Error| StoreError::Damaged { path: directory.to_owned(), cause: Box::new(cause) };
-    if !path.is_file() {
-        return Err(StoreError::Absent { path: directory.to_owned() });
-    }
+    // SQLite says the same of a file that it may not read as of a broken one.
+    File::open(path).map_err(|cause| unread(directory, cause))?;
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(damaged)?;
     connection.busy_timeout(Duration::from_secs(5)).map_err(damaged)?;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(damaged)?;
@@ -94,6 +95,16 @@ pub(super) fn look(directory: &Path, path: &Path) -> Result<Connection, StoreErr
         Ordering::Less => Err(StoreError::Older { path: directory.to_owned(), found, known }),
         Ordering::Equal => Ok(connection),
         Ordering::Greater => Err(StoreError::Newer { path: directory.to_owned(), found, known }),
+    }
+}
+
+/// Why a file could not be opened to be read.
+fn unread(directory: &Path, cause: io::Error) -> StoreError {
+    let path = directory.to_owned();
+    match cause.kind() {
+        io::ErrorKind::NotFound => StoreError::Absent { path },
+        io::ErrorKind::PermissionDenied => StoreError::Forbidden { path, cause },
+        _ => StoreError::Unusable { path, cause },
     }
 }
 

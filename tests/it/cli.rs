@@ -193,6 +193,38 @@ async fn plan_shows_and_rebalance_moves_until_the_policy_is_content() {
 }
 
 #[tokio::test]
+async fn what_was_planned_and_written_down_is_carried_out_as_it_stands_and_once() {
+    let _turn = turn().await;
+    let ballast = Ballast::new();
+    let cluster = start(LocalCluster::of(Kind::Valkey91).map(|builder| builder.empty(1))).await;
+    let filled = fill(&cluster).await;
+    let url = url(&cluster.nodes[0].server);
+    let file = ballast.home.path().join("plan.json");
+    let file = file.to_str().expect("Unicode");
+    let planned = ballast.run(&["plan", &url, "--policy", "slots", "--sample", "1s", "--out", file]).await;
+    assert!(planned.err.contains(&format!("`ballast rebalance --plan {file}` carries this out")), "{}", planned.err);
+    let written: Value = serde_json::from_str(&std::fs::read_to_string(file).expect("written")).expect("JSON");
+    let moves = written["moves"].as_array().expect("a list").clone();
+
+    let carry_out = ["rebalance", &url, "--sample", "1s", "--yes", "--plan", file];
+    let done = ballast.json(0, &carry_out).await;
+    assert_eq!((&done["rounds"], &done["policy"]["name"]), (&Value::from(1), &Value::from("slots")));
+    assert_eq!(done["slots_moved"].as_u64(), Some(moves.len() as u64), "{done}");
+    for step in &moves {
+        let slot =
+            SlotId::new(step["slot"].as_u64().and_then(|slot| slot.try_into().ok()).expect("small")).expect("a slot");
+        let owner = cluster.owner_of(slot).await.expect("a view").expect("an owner");
+        assert_eq!(owner.to_string(), step["to"].as_str().expect("an id"), "slot {slot}");
+    }
+    assert_eq!(keys(&cluster).await, filled, "every key on one node");
+
+    let stale = ["the plan is older than the cluster", "are not where it saw them", "`ballast plan --out FILE`"];
+    ballast.refused(2, &carry_out, &stale).await;
+    ballast.refused(2, &["rebalance", &url, "--yes", "--plan", "Cargo.toml"], &["Cargo.toml: no plan"]).await;
+    ballast.refused(2, &[&carry_out[..], &["--policy", "slots"]].concat(), &["cannot be used with"]).await;
+}
+
+#[tokio::test]
 async fn reshard_moves_what_it_is_told_and_nothing_else() {
     let _turn = turn().await;
     let ballast = Ballast::new();

@@ -30,4 +30,5 @@ mod servers;
 mod simulate;
 mod soak;
 mod support;
+mod told;
 mod verify;

@@ -87,7 +87,6 @@ impl Control {
                     node.tags.retain(|tag| *tag != Tag::Draining);
                 }
             }
-            self.show_scale();
         }
     }
 

@@ -5,6 +5,7 @@ use tracing::info;
 
 use super::super::command::{Answer, Command};
 use super::{Control, Happening};
+use crate::guard::OnUnknown;
 use crate::model::Trigger;
 
 impl Control {
@@ -27,17 +28,12 @@ impl Control {
                 let before = self.mode().0;
                 self.standing.pause(who.clone(), why, until_ms);
                 self.keep_standing();
-                self.settle_mode(before, &who, false);
+                self.settle_mode(before, &who, true);
                 Ok(self.mode().1)
             }
             Command::Resume { who, why } => {
-                let before = self.mode().0;
-                self.standing.resume();
-                self.alarm.reset();
-                self.keep_standing();
-                self.accept_members = true;
-                self.settle_mode_as(before, &who, &why, false);
-                self.at_once(Ok(self.mode().1))
+                let answer = self.resume(who, why);
+                self.at_once(Ok(answer))
             }
             Command::Cancel { who, why } => self.cancel(who, why),
             Command::Drain(wish) => {
@@ -59,6 +55,28 @@ impl Control {
             self.begin_soon(Trigger::Command);
         }
         answer
+    }
+
+    /// Ends what stands against the configured mode. Where nothing does, what holds moves up is accepted instead: nodes that own slots
+    /// and were never seen joining. A pause that ends says nothing of those.
+    fn resume(&mut self, who: String, why: String) -> String {
+        let before = self.mode().0;
+        let held_up = self.config.limits.unknown_nodes == OnUnknown::Refuse;
+        let strangers = if held_up { self.strangers.clone() } else { Vec::new() };
+        let stood = self.standing.resume();
+        self.alarm.reset();
+        self.keep_standing();
+        self.settle_mode_as(before, &who, &why, true);
+        let mode = self.mode().1;
+        let names = strangers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        match (strangers.as_slice(), stood) {
+            ([], _) => mode,
+            (_, true) => format!("{mode}; {names} was never seen joining: `ballast resume` once more accepts it"),
+            (_, false) => {
+                self.accepted = Some((who, why));
+                format!("{mode}; {names} belongs to the cluster now")
+            }
+        }
     }
 
     fn cancel(&mut self, who: String, why: String) -> Answer {

@@ -136,7 +136,7 @@ impl Control {
 
     /// Takes a configuration into use, but for what only a start can change.
     async fn use_config(&mut self, read: Result<Loaded, ConfigError>) -> Answer {
-        let Loaded { config: new, warnings, .. } = match read {
+        let Loaded { config: new, warnings, settings } = match read {
             Ok(loaded) => loaded,
             Err(refusal) => {
                 let why = chain(&refusal);
@@ -148,6 +148,8 @@ impl Control {
         for warning in warnings {
             warn!(warning, "configuration");
         }
+        let before = std::mem::replace(&mut self.settings, settings);
+        let changed = config::changed(&before, &self.settings);
         let old = self.config.clone();
         let (new, needs_restart) = restart::merge(&old, new);
         let before = self.mode().0;
@@ -172,12 +174,21 @@ impl Control {
         self.drains_no_more();
         self.hours = Hours::of(&self.config.windows, now_ms());
         self.settle_mode(before, "configuration", false);
-        let answer = match needs_restart.as_slice() {
-            [] => "configuration in use".to_owned(),
-            keys => format!("configuration in use, except for what needs a restart: {}", keys.join(", ")),
-        };
-        info!(needs_restart = needs_restart.join(", "), "configuration in use");
-        self.tell(Happening::ConfigLoaded { needs_restart });
+        let answer = in_use(&changed, &needs_restart);
+        info!(changed = changed.join(", "), needs_restart = needs_restart.join(", "), "configuration in use");
+        self.tell(Happening::ConfigLoaded { changed, needs_restart });
         Ok(answer)
+    }
+}
+
+/// What came of a configuration, for people.
+fn in_use(changed: &[String], needs_restart: &[String]) -> String {
+    let changed = match changed {
+        [] => "nothing of it changed".to_owned(),
+        keys => format!("changed: {}", keys.join(", ")),
+    };
+    match needs_restart {
+        [] => format!("configuration in use; {changed}"),
+        keys => format!("configuration in use, except for what needs a restart: {}; {changed}", keys.join(", ")),
     }
 }

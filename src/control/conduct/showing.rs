@@ -23,13 +23,6 @@ impl Control {
         self.status.drains = self.drains.status(self.status.seen.as_deref(), self.last.as_deref(), self.status.mode);
     }
 
-    /// Shows how many shards are wanted, by what is known now.
-    pub(super) fn show_scale(&self) {
-        if let Some(scale) = Scale::of(&self.status) {
-            (self.notify)(Notice::Scale(scale));
-        }
-    }
-
     /// Puts what a turn saw and did into the status.
     pub(super) fn show_turn(
         &mut self,
@@ -94,6 +87,11 @@ impl Control {
         self.status.shadows = self.shadows.status();
         self.status.lease = self.peers.as_ref().map(Peers::status);
         self.status.victim = self.config.scaling.victim;
+        let scale = Scale::of(&self.status);
+        if self.status.scale != scale {
+            self.status.scale.clone_from(&scale);
+            scale.into_iter().for_each(|scale| (self.notify)(Notice::Scale(scale)));
+        }
         self.status.promoted = self.promotion.as_ref().map(|promotion| promotion.shadow.clone());
         self.shown.send_replace(Arc::new(self.status.clone()));
     }

@@ -23,13 +23,8 @@ impl Control {
         if let Some(policy) = self.waiting.take() {
             self.swap_policy(&mut crew, *policy);
         }
-        if std::mem::take(&mut self.accept_members) {
-            crew.members = self.status.seen.as_deref().map(all_members);
-            if let Some(members) = &crew.members
-                && let Err(error) = self.keeper.put(key::MEMBERS, members)
-            {
-                warn!(error = %chain(&error), "a restart will not know that these nodes were accepted");
-            }
+        if let Some((who, why)) = self.accepted.take() {
+            self.accept_strangers(&mut crew, who, why);
         }
         let (stop, stopped) = Stop::new();
         let orders = self.orders(stopped);
@@ -37,6 +32,17 @@ impl Control {
         self.next_turn_at = Instant::now() + self.config.interval;
         self.trigger = Trigger::Interval;
         self.running = Some(Running { turn: tokio::spawn(turn::take(crew, orders)), stop });
+    }
+
+    fn accept_strangers(&mut self, crew: &mut Crew, who: String, why: String) {
+        let nodes = crew.strangers();
+        crew.members = crew.seen.as_deref().map(all_members);
+        if let Some(members) = &crew.members
+            && let Err(error) = self.keeper.put(key::MEMBERS, members)
+        {
+            warn!(error = %chain(&error), "a restart will not know that these nodes were accepted");
+        }
+        self.tell(Happening::NodesAccepted { nodes, who, why });
     }
 
     pub(super) fn orders(&self, stop: Stop) -> Orders {
@@ -110,9 +116,9 @@ impl Control {
         self.show_turn(&crew, CycleSummary::from(&*report), turn.snapshot.clone(), turn.called);
         self.size(&report, before.as_deref(), turn.fewer);
         self.show_drains();
-        self.show_scale();
         self.status.policy.failure = turn.failure.map(|failure| failure.to_string());
         (self.notify)(Notice::Cycle { report, snapshot: turn.snapshot });
+        self.strangers = crew.strangers();
         self.crew = Some(crew);
         self.show_progress();
     }

@@ -138,14 +138,13 @@ export function nowView() {
   function drawFigures() {
     const { status } = seen;
     if (!status) return keep(figures, "none", () => []);
-    const { moving, scaling, snapshot, totals } = status;
+    const { moving, scale, scaling, snapshot, totals } = status;
     const probes = seen.nodes.map((node) => node.probe_usec).filter(isKnown).sort((one, other) => one - other);
     const running = status.migrations.filter((one) => !one.finished);
     const left = moving ? moving.total.slots - moving.slots_moved : 0;
     const bytesLeft = moving && isKnown(moving.total.bytes) ? Math.max(moving.total.bytes - moving.bytes_moved, 0) : NaN;
-    const draining = (status.drains ?? []).filter((drain) => drain.slots_left !== 0).length;
-    const shards = scaling?.shards ?? (snapshot ? snapshot.primaries - draining : NaN);
-    const desired = scaling ? scaling.shards + scaling.growth : NaN;
+    const shards = scale?.shards ?? NaN;
+    const desired = scale?.desired_shards ?? NaN;
     fillFigures(figures, [
       ["imbalance", () => [
         h("h2", null, "Imbalance"),

@@ -71,13 +71,14 @@ export function happening(event) {
   switch (event.event) {
     case "started": return ["calm", `Ballast ${event.version} started`, ""];
     case "stopped": return ["calm", "Ballast stopped", why];
-    case "mode": return [event.to === "halted" ? "bad" : event.to === "paused" ? "warn" : "good", `Mode ${event.from} → ${event.to}${by(event)}`, why];
+    case "mode": return [event.to === "halted" ? "bad" : event.to === "paused" ? "warn" : "good", event.from === event.to ? `Mode stays ${event.to}${by(event)}` : `Mode ${event.from} → ${event.to}${by(event)}`, why];
+    case "nodes-accepted": return ["warn", `${event.nodes.join(", ")} accepted${by(event)}`, why];
     case "policy-loaded": return ["good", `Policy ${policy(event.policy)} in use`, `sha256:${(event.policy?.digest ?? "").slice(0, 12)} from ${event.source}`];
     case "policy-refused": return ["bad", "Policy file refused; what was there goes on", why];
     case "shadow-loaded": return ["good", `Shadow ${event.shadow}: ${policy(event.policy)}`, ""];
     case "shadow-refused": return ["bad", `Shadow ${event.shadow} refused`, why];
     case "promoted": return ["good", event.shadow ? `Shadow ${event.shadow} decides${by(event)}` : `The configured policy decides again${by(event)}`, why];
-    case "config-loaded": return ["good", "Configuration read", event.needs_restart?.length ? `after a restart: ${event.needs_restart.join(", ")}` : ""];
+    case "config-loaded": return ["good", "Configuration read", [["changed", event.changed], ["after a restart", event.needs_restart]].filter(([, keys]) => keys?.length).map(([what, keys]) => `${what}: ${keys.join(", ")}`).join("; ")];
     case "config-refused": return ["bad", "Configuration refused; what was there goes on", why];
     case "cancelled": return ["warn", `Moves of cycle ${event.cycle} cancelled${by(event)}`, why];
     case "scale-wanted": return ["plan", `${plural(event.wanted, "shard")} wanted, there are ${event.shards}`, why];
