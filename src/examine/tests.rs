@@ -54,6 +54,23 @@ impl Stage {
         self
     }
 
+    /// Changes what one node has in its list, itself included.
+    pub(crate) fn sees(self, name: char, change: impl Fn(&mut Vec<NodeRecord>)) -> Self {
+        self.says(name, |node| {
+            let open = std::mem::take(&mut node.view.myself.open);
+            let mut records = node.view.story.to_vec();
+            change(&mut records);
+            records.iter_mut().for_each(|record| record.myself = record.id == id(name));
+            node.view = View::new(records).expect("it lists itself");
+            node.view.myself.open = open;
+        })
+    }
+
+    /// Changes what all have in their lists.
+    pub(crate) fn all_see(self, change: impl Fn(&mut Vec<NodeRecord>)) -> Self {
+        ['a', 'b', 'c', 'd'].into_iter().fold(self, |stage, name| stage.sees(name, &change))
+    }
+
     pub(crate) fn open(self, name: char, number: u16, direction: OpenDirection) -> Self {
         self.says(name, |node| {
             node.view.myself.open.push(OpenSlot { slot: slot(number), node: id(name), direction: direction.clone() });
@@ -85,6 +102,11 @@ impl Stage {
             untold: Vec::new(),
         }
     }
+}
+
+/// The record of that node in a list.
+pub(crate) fn of(records: &mut [NodeRecord], name: char) -> &mut NodeRecord {
+    records.iter_mut().find(|record| record.id == id(name)).expect("a member")
 }
 
 fn told(stage: Stage) -> Vec<String> {

@@ -27,7 +27,7 @@ use crate::cluster::capability::{Abilities, Capabilities};
 use crate::cluster::question::AtomicProtocol;
 use crate::cluster::{AskError, ask};
 use crate::guard::ApprovedPlan;
-use crate::model::{Address, MigrationReport, NodeId, PaceReport, SlotId, SlotSet, Snapshot};
+use crate::model::{Address, MigrationReport, NodeId, PaceReport, Replica, SlotId, SlotSet, Snapshot};
 
 /// A key whose size nobody knows is taken for one of so many bytes.
 const COMMON_KEY_BYTES: u64 = 200;
@@ -238,7 +238,7 @@ fn load(slots: &SlotSet, driver: Driver<'_>) -> Load {
     Load { mean_bytes, weigh }
 }
 
-/// What the primaries say now, in the order of the snapshot; or why nothing may begin: another tool moves slots, or a
+/// What the primaries say now, in the order of the snapshot, and after them what other ends of unfinished migrations say; or why nothing may begin: another tool moves slots, or a
 /// primary cannot say that none does. A plan takes minutes, and the look that the guard had is older than every migration
 /// but the first.
 async fn look_for_strangers(snapshot: &Snapshot, context: &Context) -> Result<Vec<View>, Objection> {
@@ -247,8 +247,13 @@ async fn look_for_strangers(snapshot: &Snapshot, context: &Context) -> Result<Ve
     let before = ours()?;
     let looks = snapshot.primaries.iter().map(|primary| who_are_you(&primary.address, context));
     let views: Result<Vec<View>, String> = join_all(looks).await.into_iter().collect();
-    let views = views.map_err(|silence| format!("a primary does not answer: {silence}"))?;
+    let mut views = views.map_err(|silence| format!("a primary does not answer: {silence}"))?;
     let ours: Vec<Intent> = before.into_iter().chain(ours()?).map(|(_, intent)| intent).collect();
+    // An end that was succeeded tells by whom: its heir's flags are ours. Who does not answer says nothing.
+    let is_an_end =
+        |replica: &&Replica| ours.iter().any(|intent| [&intent.source, &intent.target].contains(&&replica.id));
+    let succeeded = snapshot.replicas.iter().filter(is_an_end).map(|replica| who_are_you(&replica.address, context));
+    views.extend(join_all(succeeded).await.into_iter().flatten());
     match fate::foreign(&ours, &views).first().map(|foreign| &foreign.open) {
         None => Ok(views),
         Some(open) => {

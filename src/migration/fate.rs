@@ -16,10 +16,13 @@ use crate::model::{LinkState, NodeId, NodeRecord, OpenDirection, OpenSlot, Proto
 pub(super) enum Fate {
     /// The target's shard owns it.
     Moved,
-    /// The target's shard owns it, and a flag of ours is left: who learns of a loss by gossip keeps its own.
+    /// Its owner has all of it, and a flag of ours is left: who learns of a loss by gossip keeps its own.
     Close { owner: NodeId },
     /// Nothing is open, and its source owns it, or somebody else who got it from other hands.
     Stayed(String),
+    /// Nothing is open, and its source owns it. It was not moved, unless the target holds keys of it: whoever forgets a node
+    /// (`CLUSTER FORGET`) clears the flags that name it, and a person may have said `STABLE`.
+    Ask { owner: NodeId, target: NodeId },
     /// Take it up again.
     Resume { source: NodeId, target: NodeId, copies: Copies },
     /// The source failed over, and the target cannot hear so while it imports the slot: it has to be told. Its keys stay
@@ -28,6 +31,9 @@ pub(super) enum Fate {
     /// Nothing safe can be done now, and why.
     Hold(String),
 }
+
+/// Why a slot stayed that nobody began to move.
+pub(super) const NOT_MOVED: &str = "it was not moved";
 
 /// Whether a server still works on an atomic job of the intent's slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,14 +89,16 @@ impl Scene<'_> {
     fn fate(&self, slot: SlotId) -> Result<Fate, String> {
         let owner = self.owner(slot)?;
         let open = self.flags(slot)?;
-        let successor = successor_of_the_target(self.intent, self.views);
-        if successor == Some(&owner.id) || successor.is_none() && self.intent.target_shard.contains(&owner.id) {
+        if self.arrived(owner, slot) {
             self.source_was_heard(owner)?;
             return Ok(if open { Fate::Close { owner: owner.id.clone() } } else { Fate::Moved });
         }
-        if !self.intent.source_shard.contains(&owner.id) {
+        let heirs = heirs(self.intent, self.views);
+        if heirs.source != Some(&owner.id) && !self.intent.source_shard.contains(&owner.id) {
             let elsewhere = format!("{} owns it, which is neither its source nor its target", owner.address);
-            return if open { Err(elsewhere) } else { Ok(Fate::Stayed(elsewhere)) };
+            let in_doubt = self.intent.protocol == Protocol::Classic && !self.source_is_known(owner);
+            let of_the_target = self.intent.target_shard.contains(&owner.id);
+            return if open || in_doubt || of_the_target { Err(elsewhere) } else { Ok(Fate::Stayed(elsewhere)) };
         }
         let copies = self.copies(owner);
         // Of an atomic job the servers clean up by themselves. After a failover of the source its flag may be gone, and
@@ -103,14 +111,27 @@ impl Scene<'_> {
             }
             (Protocol::Classic, _) => open || copies == Copies::Suspect,
         };
-        if !begun {
-            return Ok(Fate::Stayed("it was not moved".to_owned()));
+        if !open && self.target_is_forgotten() || !begun && self.intent.protocol == Protocol::Atomic {
+            return Ok(Fate::Stayed(NOT_MOVED.to_owned()));
         }
-        let still_there = |id: &&NodeId| Some(*id) != successor;
-        let source_shard: Vec<NodeId> = self.intent.source_shard.iter().filter(still_there).cloned().collect();
+        if !begun {
+            return match self.target(owner, slot).map(View::itself) {
+                Ok(Some(target)) => Ok(Fate::Ask { owner: owner.id.clone(), target: target.id.clone() }),
+                // Who forgot nobody has no flag that was cleared: none was set.
+                _ if self.remembers_the_target(owner) => Ok(Fate::Stayed(NOT_MOVED.to_owned())),
+                Ok(None) => Err("the target does not list itself".to_owned()),
+                Err(why) => Err(why),
+            };
+        }
+        if self.target_follows(owner) {
+            let flagged = || Fate::Close { owner: owner.id.clone() };
+            return Ok(if open { flagged() } else { Fate::Stayed(NOT_MOVED.to_owned()) });
+        }
+        let still_there = |id: &&NodeId| Some(*id) != heirs.target && **id != owner.id;
+        let mut source_shard: Vec<NodeId> = self.intent.source_shard.iter().filter(still_there).cloned().collect();
+        source_shard.push(owner.id.clone());
         self.primary_of(&source_shard, &owner.id, "source")?;
-        let target_shard = successor.map_or(self.intent.target_shard.as_slice(), std::slice::from_ref);
-        let target = self.primary_of(target_shard, &self.intent.target, "target")?;
+        let target = self.target(owner, slot)?;
         let itself = target.itself().expect("a view was chosen by its own line");
         let believed = target.nodes.iter().find(|node| node.slots.contains(slot));
         if believed.is_none_or(|believed| believed.id != owner.id) {
@@ -122,6 +143,90 @@ impl Scene<'_> {
             return Err("the target does not see its owner as its owner yet".to_owned());
         }
         Ok(Fate::Resume { source: owner.id.clone(), target: itself.id.clone(), copies })
+    }
+
+    /// Whether `owner` leads what the target led when we began. Who gives a slot away has not got it.
+    fn arrived(&self, owner: &NodeRecord, slot: SlotId) -> bool {
+        let Intent { source, target, target_shard, .. } = self.intent;
+        let gives = |open: &OpenSlot| open.slot == slot && matches!(open.direction, OpenDirection::Migrating(_));
+        if owner.id == *source || owner.open.iter().any(gives) {
+            return false;
+        }
+        let leads = |first: &NodeId| leader(first, self.views).is_some_and(|node| node.id == owner.id);
+        match own_word(target, self.views).map(|node| &node.role) {
+            Some(Role::Primary) => owner.id == *target,
+            // It may have moved on since it was succeeded.
+            Some(Role::Replica { .. }) => leads(target) || target_shard.contains(&owner.id) && !leads(source),
+            None => {
+                target_shard.contains(&owner.id) && self.view_of(&owner.id).is_some_and(|view| outlived(view, target))
+            }
+        }
+    }
+
+    /// Who leads the target's shard now. A target's word that it follows somebody tells of its heir only while nobody else can be that.
+    fn target(&self, owner: &NodeRecord, slot: SlotId) -> Result<&View, String> {
+        let Intent { target, target_shard, .. } = self.intent;
+        let others: Vec<NodeId> = target_shard.iter().filter(|id| **id != owner.id).cloned().collect();
+        match own_word(target, self.views).map(|node| &node.role) {
+            Some(Role::Primary) => self.primary_of(&others, target, "target"),
+            None => {
+                let view = self.primary_of(&others, target, "target")?;
+                if outlived(view, target) {
+                    Ok(view)
+                } else {
+                    Err("the target cannot be asked, and was not succeeded".to_owned())
+                }
+            }
+            Some(Role::Replica { .. }) => {
+                let heir = heirs(self.intent, self.views).target.filter(|heir| **heir != owner.id);
+                let view = heir.and_then(|heir| self.view_of(heir));
+                let view = view.ok_or("the target's shard has no reachable primary")?;
+                let reigns = |id: &NodeId| match own_word(id, self.views) {
+                    Some(node) => node.role == Role::Primary,
+                    None => !outlived(view, id),
+                };
+                let rival = others.iter().any(|id| Some(id) != heir && id != target && reigns(id));
+                // Valkey's replicas import with their primary, whom they succeed.
+                let imports =
+                    |open: &OpenSlot| open.slot == slot && matches!(open.direction, OpenDirection::Importing(_));
+                if rival && !view.itself().is_some_and(|node| node.open.iter().any(imports)) {
+                    return Err("who succeeded the target is not known".to_owned());
+                }
+                Ok(view)
+            }
+        }
+    }
+
+    /// Whether the source's shard has a leader whom we know, or no member that `owner` knows.
+    fn source_is_known(&self, owner: &NodeRecord) -> bool {
+        let known = |view: &View| view.nodes.iter().any(|node| self.intent.source_shard.contains(&node.id));
+        leader(&self.intent.source, self.views).is_some() || !self.view_of(&owner.id).is_some_and(known)
+    }
+
+    /// Whether nobody knows any node of the target's shard: nobody can be asked for keys, and none will come back by itself.
+    fn target_is_forgotten(&self) -> bool {
+        let mut known = self.views.iter().flat_map(|view| &view.nodes);
+        !known.any(|node| self.intent.target_shard.contains(&node.id))
+    }
+
+    /// Whether `owner` knows every node of the target's shard.
+    fn remembers_the_target(&self, owner: &NodeRecord) -> bool {
+        let knows = |view: &View, id: &NodeId| view.nodes.iter().any(|node| node.id == *id);
+        self.view_of(&owner.id).is_some_and(|view| self.intent.target_shard.iter().all(|id| knows(view, id)))
+    }
+
+    /// Whether every node of the target's shard follows `owner`, by its own word: what it held, it has thrown away for what that one holds.
+    fn target_follows(&self, owner: &NodeRecord) -> bool {
+        let others = self.intent.target_shard.iter().filter(|id| **id != owner.id);
+        let follows = |id: &NodeId| {
+            let follows_it = |node: &NodeRecord| node.role == Role::Replica { of: Some(owner.id.clone()) };
+            own_word(id, self.views).is_some_and(follows_it)
+        };
+        others.clone().next().is_some() && others.into_iter().all(follows)
+    }
+
+    fn view_of(&self, id: &NodeId) -> Option<&View> {
+        self.views.iter().find(|view| view.itself().is_some_and(|node| node.id == *id))
     }
 
     /// The primary that claims `slot`, if it is the only one.
@@ -150,16 +255,16 @@ impl Scene<'_> {
     fn source_was_heard(&self, owner: &NodeRecord) -> Result<(), String> {
         let shard = &self.intent.source_shard;
         let heard = self.views.iter().filter_map(View::itself).any(|node| shard.contains(&node.id));
-        let owners_view = self.views.iter().find(|view| view.itself().is_some_and(|node| node.id == owner.id));
+        let owners_view = self.view_of(&owner.id);
         let given_up = |id: &NodeId| {
             let seen = owners_view.and_then(|view| view.nodes.iter().find(|node| node.id == *id));
-            seen.is_none_or(|seen| seen.state == LinkState::Failed)
+            seen.is_none_or(|seen| is_given_up(seen.state))
         };
         if heard || shard.iter().all(given_up) { Ok(()) } else { Err("its source cannot be asked".to_owned()) }
     }
 
     fn copies(&self, owner: &NodeRecord) -> Copies {
-        let view = self.views.iter().find(|view| view.itself().is_some_and(|node| node.id == owner.id));
+        let view = self.view_of(&owner.id);
         let same_process = view.is_some_and(|view| view.run_id == self.intent.source_run_id);
         let same_reign = owner.id == self.intent.source && owner.config_epoch == self.intent.source_epoch;
         if same_process && same_reign { Copies::Ours } else { Copies::Suspect }
@@ -189,25 +294,65 @@ impl Scene<'_> {
     }
 }
 
-/// Whom the target of `intent` follows now, by its own word: replicas move between shards, so that it need not be one of those
-/// that followed the target when we began. (A target that follows the source has lost everything to it.)
-fn successor_of_the_target<'a>(intent: &Intent, views: &'a [View]) -> Option<&'a NodeId> {
-    let target = views.iter().filter_map(View::itself).find(|node| node.id == intent.target)?;
-    match &target.role {
-        Role::Replica { of: Some(of) } if *of != intent.source => Some(of),
-        _ => None,
-    }
+/// The word of a node about itself.
+fn own_word<'a>(id: &NodeId, views: &'a [View]) -> Option<&'a NodeRecord> {
+    views.iter().filter_map(View::itself).find(|node| node.id == *id)
 }
 
-/// Whether `intent` opened this slot: by the flag as it was set, or as a source changes it by itself when the target is succeeded (Valkey
-/// from 8.0 on): it names whom the target follows now.
-fn opened(intent: &Intent, views: &[View], open: &OpenSlot) -> bool {
-    let follows_the_target = || {
-        intent.slots.contains(open.slot)
-            && intent.source_shard.contains(&open.node)
-            && matches!(&open.direction, OpenDirection::Migrating(to) if successor_of_the_target(intent, views) == Some(to))
+/// Who leads now where `first` is: itself, or whom it follows by its own word, and whom that one follows. Absent when one of them
+/// was not heard; a ring has no leader.
+fn leader<'a>(first: &NodeId, views: &'a [View]) -> Option<&'a NodeRecord> {
+    let mut node = own_word(first, views)?;
+    for _ in views {
+        match &node.role {
+            Role::Primary => return Some(node),
+            Role::Replica { of } => node = own_word(of.as_ref()?, views)?,
+        }
+    }
+    None
+}
+
+/// Nobody waits for it any more: it failed, or nobody knows where it is.
+pub(super) const fn is_given_up(state: LinkState) -> bool {
+    matches!(state, LinkState::Failed | LinkState::Unknown)
+}
+
+/// Whether this node knows that `other` reigns no more.
+fn outlived(view: &View, other: &NodeId) -> bool {
+    let gone = |node: &NodeRecord| is_given_up(node.state) && node.slots.is_empty();
+    let seen = view.nodes.iter().find(|node| node.id == *other);
+    seen.is_none_or(|node| node.role != Role::Primary || gone(node))
+}
+
+/// Whom the ends of an intent follow now: replicas move between shards, so that it need not be one of those that followed them when
+/// we began.
+struct Heirs<'a> {
+    /// Absent for a source that follows the target or its heir: it gave its last slot away.
+    source: Option<&'a NodeId>,
+    /// Absent for a target that follows the source: it has lost everything to it.
+    target: Option<&'a NodeId>,
+}
+
+fn heirs<'a>(intent: &Intent, views: &'a [View]) -> Heirs<'a> {
+    let heir = |first: &NodeId, other: &NodeId| {
+        leader(first, views).map(|node| &node.id).filter(|id| *id != first && *id != other)
     };
-    intent.opens(open) || follows_the_target()
+    let target = heir(&intent.target, &intent.source);
+    let source = heir(&intent.source, &intent.target).filter(|id| Some(*id) != target);
+    Heirs { source, target }
+}
+
+/// Whether `intent` opened this slot: between its two ends, wherever these are now, and on the end that carries such a flag. Valkey
+/// changes flags by itself when an end is succeeded (migrating ones from 8.0 on, importing ones too): they name its heir then.
+fn opened(intent: &Intent, views: &[View], open: &OpenSlot) -> bool {
+    let heirs = heirs(intent, views);
+    let [carrier, named] = match &open.direction {
+        OpenDirection::Migrating(_) => [heirs.source, heirs.target],
+        OpenDirection::Importing(_) => [heirs.target, heirs.source],
+    };
+    let of = |(id, shard): (&NodeId, &[NodeId]), heir: Option<&NodeId>| shard.contains(id) || heir == Some(id);
+    let [carries, is_named] = intent.ends_of(open);
+    intent.slots.contains(open.slot) && of(carries, carrier) && of(is_named, named)
 }
 
 /// What every primary says of itself.
@@ -298,7 +443,10 @@ mod tests {
 
     #[test]
     fn a_slot_that_was_never_opened_is_left_alone() {
-        assert!(matches!(fate_of(&[view('a', "0-100", &[]), target('b', 'a', &[])]), Fate::Stayed(_)));
+        let atomic = Intent { protocol: Protocol::Atomic, ..intent() };
+        let views = [view('a', "0-100", &[]), target('b', 'a', &[])];
+        assert!(matches!(fates(&atomic, &views, Jobs::None)[0].1, Fate::Stayed(_)), "the servers clean up");
+        assert_eq!(fate_of(&views), Fate::Ask { owner: id('a'), target: id('b') }, "unless keys are there");
     }
 
     #[test]
@@ -341,11 +489,6 @@ mod tests {
     #[test]
     fn a_flag_that_follows_the_target_to_its_successor_is_ours() {
         let flag = |name: char, direction: OpenDirection| view(name, if name == 'a' { "7" } else { "" }, &[direction]);
-        let follows = |name: char, primary: char| {
-            let mut follower = view(name, "", &[]);
-            follower.nodes[0].role = Role::Replica { of: Some(id(primary)) };
-            follower
-        };
         let scene = |to_whom: char, leader: char| {
             [flag('a', to(to_whom)), target('e', 'a', &[from('a')]), follows('b', leader)]
         };
@@ -355,6 +498,124 @@ mod tests {
         assert_eq!(foreign(&[intent()], &scene('f', 'e')).len(), 1);
         let elsewhere = [flag('f', to('e')), target('e', 'a', &[]), follows('b', 'e')];
         assert_eq!(foreign(&[intent()], &elsewhere).len(), 1, "our source does not carry it");
+    }
+
+    fn follows(name: char, primary: char) -> View {
+        let mut follower = view(name, "", &[]);
+        follower.nodes[0].role = Role::Replica { of: Some(id(primary)) };
+        follower
+    }
+
+    #[test]
+    fn a_source_is_succeeded_by_whom_it_follows() {
+        let suspect = resume('e', 'b', Copies::Suspect);
+        let renamed = [view('e', "7", &[to('b')]), target('b', 'e', &[from('e')]), follows('a', 'e')];
+        assert_eq!(fate_of(&renamed), suspect);
+        assert!(foreign(&[intent()], &renamed).is_empty());
+        let as_it_was = [view('e', "7", &[to('b')]), target('b', 'e', &[from('a')]), follows('a', 'e')];
+        assert_eq!(fate_of(&as_it_was), suspect);
+        let bare = [view('e', "7", &[]), target('b', 'e', &[]), follows('a', 'e')];
+        assert_eq!(fate_of(&bare), suspect, "no flag is left");
+        let deaf = [view('e', "7", &[]), target('b', 'a', &[from('a')]), follows('a', 'e')];
+        assert_eq!(fate_of(&deaf), Fate::Rebind { owner: id('e'), target: id('b') }, "Redis");
+        let mut heir = view('e', "7", &[to('b')]);
+        heir.nodes.push(record('a', "", false));
+        let silent = [heir.clone(), target('b', 'e', &[from('a')])];
+        assert!(matches!(fate_of(&silent), Fate::Hold(_)), "nobody says whom it succeeded");
+        heir.nodes[0].open.clear();
+        assert!(matches!(fate_of(&[heir, target('b', 'e', &[])]), Fate::Hold(_)), "it may be the source's heir");
+    }
+
+    #[test]
+    fn successions_are_followed_to_their_end() {
+        let chain = [view('f', "7", &[]), target('b', 'f', &[]), follows('a', 'e'), follows('e', 'f')];
+        assert_eq!(fate_of(&chain), resume('f', 'b', Copies::Suspect));
+        let mut owner = view('f', "7", &[]);
+        owner.nodes.push(record('a', "", false));
+        let ring = [owner, target('b', 'f', &[]), follows('a', 'e'), follows('e', 'a')];
+        assert!(matches!(fate_of(&ring), Fate::Hold(_)));
+    }
+
+    #[test]
+    fn a_source_that_follows_the_target_has_no_heir() {
+        assert_eq!(fate_of(&[follows('a', 'b'), view('b', "7", &[])]), Fate::Moved);
+        assert_eq!(fate_of(&[follows('a', 'e'), follows('b', 'e'), view('e', "7", &[])]), Fate::Moved);
+        let elsewhere = [follows('a', 'b'), view('b', "", &[]), view('e', "7", &[])];
+        assert!(matches!(fate_of(&elsewhere), Fate::Stayed(_)));
+    }
+
+    #[test]
+    fn ends_that_change_places_are_told_apart_by_their_own_words() {
+        let apart = [follows('a', 'd'), follows('b', 'c')];
+        let moved = [apart[0].clone(), apart[1].clone(), view('d', "", &[]), view('c', "7", &[])];
+        assert_eq!(fate_of(&moved), Fate::Moved);
+        let back = [apart[0].clone(), apart[1].clone(), view('d', "7", &[to('c')]), target('c', 'd', &[from('d')])];
+        assert_eq!(fate_of(&back), resume('d', 'c', Copies::Suspect));
+    }
+
+    #[test]
+    fn a_replica_of_the_target_that_leads_the_sources_shard_has_not_got_the_slot() {
+        let views = [view('d', "7", &[]), target('b', 'a', &[from('a')]), follows('a', 'd')];
+        assert_eq!(fate_of(&views), Fate::Rebind { owner: id('d'), target: id('b') });
+    }
+
+    #[test]
+    fn a_target_that_moved_on_after_it_was_succeeded_names_nobody() {
+        let scene = |open: &[OpenDirection]| {
+            [view('a', "7", &[to('b')]), follows('b', 'e'), view('d', "9", &[]), target('e', 'a', open)]
+        };
+        assert!(matches!(fate_of(&scene(&[])), Fate::Hold(_)), "d may hold the keys");
+        assert_eq!(fate_of(&scene(&[from('a')])), resume('a', 'e', Copies::Ours), "it imports");
+        let arrived = [view('a', "", &[]), follows('b', 'e'), view('d', "7", &[]), view('e', "", &[])];
+        assert_eq!(fate_of(&arrived), Fate::Moved);
+    }
+
+    #[test]
+    fn a_silent_target_is_succeeded_by_who_outlived_it() {
+        let mut relative = target('d', 'a', &[]);
+        relative.nodes.push(record('b', "", false));
+        let source = view('a', "7", &[to('b')]);
+        assert!(
+            matches!(fate_of(&[source.clone(), relative.clone()]), Fate::Hold(_)),
+            "it lives, and we cannot reach it"
+        );
+        relative.nodes[2].state = LinkState::Failed;
+        assert_eq!(fate_of(&[source, relative]), resume('a', 'd', Copies::Ours));
+    }
+
+    #[test]
+    fn a_target_that_follows_the_source_has_thrown_its_keys_away() {
+        let all = [view('a', "7", &[to('b')]), follows('b', 'a'), follows('d', 'a')];
+        assert_eq!(fate_of(&all), Fate::Close { owner: id('a') });
+        assert!(matches!(fate_of(&all[..2]), Fate::Hold(_)), "d may hold some");
+        let closed = [view('a', "7", &[]), follows('b', 'a'), follows('d', 'a')];
+        assert!(matches!(fate_of(&closed), Fate::Stayed(_) | Fate::Hold(_)), "nothing is open");
+    }
+
+    #[test]
+    fn a_flag_on_a_third_node_is_somebody_elses() {
+        let views = [view('a', "7", &[to('b')]), target('b', 'a', &[from('a')]), view('f', "", &[from('a')])];
+        assert!(matches!(fate_of(&views), Fate::Hold(_)));
+        assert_eq!(foreign(&[intent()], &views).len(), 1);
+    }
+
+    /// Flags go when a node that they name is forgotten, and when a person says so; keys do not.
+    #[test]
+    fn a_slot_without_flags_stayed_only_if_the_target_holds_none_of_it() {
+        let ask = |target: char| Fate::Ask { owner: id('a'), target: id(target) };
+        assert_eq!(fate_of(&[view('a', "7", &[]), target('b', 'a', &[])]), ask('b'));
+        assert_eq!(fate_of(&[view('a', "7", &[]), target('d', 'a', &[])]), ask('d'), "b was forgotten");
+        // The target is silent.
+        let mut source = view('a', "7", &[]);
+        source.nodes.push(record('b', "", false));
+        assert!(matches!(fate_of(&[source.clone()]), Fate::Hold(_)), "d, whom the flag may have named, was forgotten");
+        source.nodes.push(record('d', "", false));
+        assert!(matches!(fate_of(&[source]), Fate::Stayed(_)), "whoever it named is known: the flag was never set");
+        let alone = view('a', "7", &[]);
+        assert!(matches!(fate_of(std::slice::from_ref(&alone)), Fate::Stayed(_)), "nobody of the target is left");
+        let mut restarted = alone;
+        restarted.run_id = "another".into();
+        assert!(matches!(fate_of(&[restarted]), Fate::Stayed(_)), "nor would anybody ever say more");
     }
 
     #[test]

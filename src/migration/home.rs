@@ -12,9 +12,10 @@ use serde::Serialize;
 
 use super::wording::{self, Refused, Transfer};
 use super::{Context, values};
-use crate::cluster::question::{CountKeysInSlots, KeysExist, KeysInSlot};
+use crate::cluster::capability::Abilities;
+use crate::cluster::question::{AtomicProtocol, CountKeysInSlots, KeysExist, KeysInSlot};
 use crate::cluster::{Cluster, Command, Lane, Reply, ReplyError, ask};
-use crate::model::{Address, NodeId, SlotId};
+use crate::model::{Address, NodeId, SlotId, SlotSet};
 use crate::telemetry::chain;
 
 /// Where keys are astray, and where they belong.
@@ -217,6 +218,36 @@ async fn parted(
     Ok((names(present), names(absent)))
 }
 
+/// Which of `slots`, that stand open nowhere, hold keys on `node`: these are importing from `other` again, so that whoever looks next
+/// sees that they are not done.
+///
+/// # Errors
+/// What kept it from being said, in words.
+pub(super) async fn reopen_held(
+    node: &Address,
+    slots: &[SlotId],
+    other: &NodeId,
+    context: &Context,
+) -> Result<SlotSet, String> {
+    let cluster = &*context.cluster;
+    let can = question(cluster, node, &Abilities).await?;
+    if can.atomic == Some(AtomicProtocol::RedisMigrationImport) {
+        return unhide(node, slots, other, context).await;
+    }
+    let databases = can.databases.ok_or("how many databases the target has is not known: allow 'CONFIG GET'")?;
+    let mut held = Vec::new();
+    for part in slots.chunks(SLOTS_AT_ONCE) {
+        for db in 0..databases {
+            let counted = CountKeysInSlots { slots: part.iter().copied().collect(), db };
+            let counts = question(cluster, node, &counted).await?;
+            held.extend(counts.into_iter().filter(|(_, keys)| *keys > 0).map(|(slot, _)| slot));
+        }
+    }
+    let held: SlotSet = held.into_iter().collect();
+    import_from(node, &held.iter().collect::<Vec<_>>(), other, context).await?;
+    Ok(held)
+}
+
 async fn count(cluster: &dyn Cluster, node: &Address, slot: SlotId, databases: u32) -> Result<u64, String> {
     let mut keys = 0;
     for db in 0..databases {
@@ -291,17 +322,17 @@ pub async fn import_from(node: &Address, slots: &[SlotId], source: &NodeId, cont
 ///
 /// # Errors
 /// What kept it from going on, in words.
-pub async fn unhide(node: &Address, slots: &[SlotId], other: &NodeId, context: &Context) -> Result<usize, String> {
-    let mut found = 0;
+pub async fn unhide(node: &Address, slots: &[SlotId], other: &NodeId, context: &Context) -> Result<SlotSet, String> {
+    let mut found = Vec::new();
     for part in slots.chunks(SLOTS_AT_ONCE) {
         import_from(node, part, other, context).await?;
         let counted = CountKeysInSlots { slots: part.iter().copied().collect(), db: 0 };
         let counts = question(&*context.cluster, node, &counted).await?;
-        let empty: Vec<SlotId> = counts.iter().filter(|(_, keys)| *keys == 0).map(|(slot, _)| *slot).collect();
-        found += part.len() - empty.len();
-        close(node, &empty, context).await?;
+        let (empty, held): (Vec<_>, Vec<_>) = counts.into_iter().partition(|(_, keys)| *keys == 0);
+        found.extend(held.into_iter().map(|(slot, _)| slot));
+        close(node, &empty.into_iter().map(|(slot, _)| slot).collect::<Vec<_>>(), context).await?;
     }
-    Ok(found)
+    Ok(found.into_iter().collect())
 }
 
 /// A server saves its cluster file once per pipeline; a second of flags is the most that a crash leaves to close.

@@ -37,22 +37,13 @@ pub struct Intent {
 }
 
 impl Intent {
-    /// Whether it sets such a flag: of one of its slots, and between its two shards.
+    /// The two nodes of such a flag, each with the shard, as it was when the migration began, that it has to be of for the flag to be of
+    /// this migration: the one that carries it, and the one that it names.
     #[must_use]
-    pub fn opens(&self, flag: &OpenSlot) -> bool {
-        self.slots.contains(flag.slot)
-            && match &flag.direction {
-                OpenDirection::Migrating(to) => self.target_shard.contains(to),
-                OpenDirection::Importing(from) => self.source_shard.contains(from),
-            }
-    }
-
-    /// The shard, as it was when the migration began, whose primary carries such a flag of this migration.
-    #[must_use]
-    pub fn carriers(&self, flag: &OpenSlot) -> &[NodeId] {
-        match flag.direction {
-            OpenDirection::Migrating(_) => &self.source_shard,
-            OpenDirection::Importing(_) => &self.target_shard,
+    pub fn ends_of<'a>(&'a self, flag: &'a OpenSlot) -> [(&'a NodeId, &'a [NodeId]); 2] {
+        match &flag.direction {
+            OpenDirection::Migrating(to) => [(&flag.node, &self.source_shard), (to, &self.target_shard)],
+            OpenDirection::Importing(from) => [(&flag.node, &self.target_shard), (from, &self.source_shard)],
         }
     }
 }

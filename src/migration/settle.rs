@@ -8,17 +8,17 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::call::{Copies, Ending, QUESTION_PATIENCE};
-use super::fate::{self, Fate, Jobs, Recovery};
+use super::fate::{self, Fate, Jobs, NOT_MOVED, Recovery};
 use super::governor::Governor;
 use super::journal::{Intent, IntentId, JournalError};
 use super::machine::{Driver, Load, Machine};
 use super::progress::{SETTLE, Teller, Weights};
 use super::survey::{self, Route, View, WhoAreYou};
-use super::{Context, ProtocolChoice, wording};
+use super::{Context, ProtocolChoice, home, wording};
 use crate::cluster::capability::Abilities;
 use crate::cluster::question::{AtomicJobs, AtomicProtocol};
 use crate::cluster::{AskError, Lane, ReplyError, ask};
-use crate::model::{Address, NodeId, Protocol, SlotId, SlotSet};
+use crate::model::{Address, NodeId, NodeRecord, Protocol, Role, SlotId, SlotSet};
 
 /// Between two looks at a cluster that is failing over: elections take a second or two.
 const SETTLE_PAUSE: Duration = Duration::from_millis(300);
@@ -64,6 +64,7 @@ pub(super) async fn settle(
     let mut deadline = Instant::now() + patience;
     let mut collided: BTreeSet<SlotId> = collided.iter().collect();
     let mut reasons: BTreeMap<SlotId, String> = BTreeMap::new();
+    let mut vacant: BTreeSet<SlotId> = BTreeSet::new();
     let mut keys = 0;
     // Nobody feels the pulse here: what was begun is to be over soon.
     let governor = Governor::new(context);
@@ -84,18 +85,42 @@ pub(super) async fn settle(
         let mut close: Vec<(SlotId, NodeId)> = Vec::new();
         let mut rebind: Vec<(SlotId, NodeId, NodeId)> = Vec::new();
         let mut resume: BTreeMap<(NodeId, NodeId, Copies), Vec<SlotId>> = BTreeMap::new();
+        let mut asked: BTreeMap<(NodeId, NodeId), Vec<SlotId>> = BTreeMap::new();
         for (slot, fate) in fate::fates(intent, &views, jobs) {
             match fate {
                 Fate::Moved => moved.push(slot),
                 Fate::Close { owner } => close.push((slot, owner)),
                 Fate::Rebind { owner, target } => rebind.push((slot, owner, target)),
                 Fate::Stayed(reason) => ending.stayed.push((slot, reason)),
+                Fate::Ask { .. } if vacant.contains(&slot) => ending.stayed.push((slot, NOT_MOVED.to_owned())),
+                Fate::Ask { owner, target } => asked.entry((owner, target)).or_default().push(slot),
                 Fate::Hold(reason) => ending.unsettled.push((slot, reason)),
                 Fate::Resume { .. } if collided.contains(&slot) => {
                     ending.unsettled.push((slot, "both nodes hold a live copy of a key".to_owned()));
                 }
                 Fate::Resume { source, target, copies } => {
                     resume.entry((source, target, copies)).or_default().push(slot)
+                }
+            }
+        }
+        for ((owner, target), slots) in asked {
+            let at = views.iter().find(|view| view.itself().is_some_and(|node| node.id == target));
+            let held = match at {
+                Some(view) => home::reopen_held(&view.address, &slots, &owner, context).await,
+                None => Err("its target cannot be asked".to_owned()),
+            };
+            for slot in slots {
+                match &held {
+                    Ok(held) if held.contains(slot) => {
+                        ending
+                            .unsettled
+                            .push((slot, "its flags are gone, and keys of it are on the target".to_owned()));
+                    }
+                    Ok(_) => {
+                        vacant.insert(slot);
+                        ending.stayed.push((slot, NOT_MOVED.to_owned()));
+                    }
+                    Err(why) => ending.unsettled.push((slot, why.clone())),
                 }
             }
         }
@@ -114,12 +139,7 @@ pub(super) async fn settle(
             return ending;
         }
         close_flags(&close, &views, context).await;
-        for view in &views {
-            let itself = view.itself().map(|node| &node.id);
-            let deaf = rebind.iter().filter(|(_, _, target)| itself == Some(target));
-            let deaf: Vec<_> = deaf.map(|(slot, owner, _)| (*slot, owner.clone())).collect();
-            close_flags(&deaf, std::slice::from_ref(view), context).await;
-        }
+        rebind_all(&rebind, &views, context).await;
         for ((source, target, copies), slots) in resume {
             let part = Intent {
                 source: source.clone(),
@@ -169,6 +189,23 @@ async fn close_flags(moved: &[(SlotId, NodeId)], views: &[View], context: &Conte
     }
 }
 
+/// Tells targets who owns slots that they import. They hear no such thing while a slot is importing, and must not be without its flag
+/// for longer than a pipeline takes: at a restart Redis and Valkey delete keys of slots that are neither owned nor importing.
+async fn rebind_all(rebind: &[(SlotId, NodeId, NodeId)], views: &[View], context: &Context) {
+    for view in views {
+        let Some(itself) = view.itself() else { continue };
+        let deaf = rebind.iter().filter(|(_, _, target)| itself.id == *target);
+        let words = |(slot, owner, _): &(SlotId, NodeId, NodeId)| {
+            [wording::node(*slot, owner), wording::stable(*slot), wording::importing(*slot, owner)]
+        };
+        let commands: Vec<_> = deaf.flat_map(words).collect();
+        if !commands.is_empty() {
+            // Whether it helped, the next look says.
+            drop(context.cluster.call(&view.address, Lane::Control, &commands, QUESTION_PATIENCE).await);
+        }
+    }
+}
+
 /// The way between two primaries, by what they say now.
 async fn route_of(
     (source, target): (&NodeId, &NodeId),
@@ -188,13 +225,14 @@ async fn route_of(
     survey::route((from, to), (can_from.as_ref(), can_to.as_ref()), choice, None)
 }
 
-/// Whether a server still works on an atomic migration of any slot of `intent`. Each end has to be heard.
+/// Whether a server still works on an atomic migration of any slot of `intent`. Each end has to be heard: its primary, or everybody
+/// who is left of it.
 async fn jobs_of(intent: &Intent, views: &[View], context: &Context) -> Jobs {
-    let mut heard = [false; 2];
+    let shards = [&intent.source_shard, &intent.target_shard];
+    let mut answered: Vec<&NodeRecord> = Vec::new();
     for view in views {
         let Some(itself) = view.itself() else { continue };
-        let ends = [intent.source_shard.contains(&itself.id), intent.target_shard.contains(&itself.id)];
-        if ends == [false, false] {
+        if !shards.iter().any(|shard| shard.contains(&itself.id)) {
             continue;
         }
         for protocol in [AtomicProtocol::ValkeyMigrateSlots, AtomicProtocol::RedisMigrationImport] {
@@ -212,9 +250,18 @@ async fn jobs_of(intent: &Intent, views: &[View], context: &Context) -> Jobs {
                 Err(_) => return Jobs::Unknown,
             }
         }
-        heard = [heard[0] || ends[0], heard[1] || ends[1]];
+        answered.push(itself);
     }
-    if heard == [true, true] { Jobs::None } else { Jobs::Unknown }
+    let gone = |id: &NodeId| {
+        let mut seen = views.iter().filter_map(|view| view.nodes.iter().find(|node| node.id == *id));
+        seen.all(|node| fate::is_given_up(node.state))
+    };
+    let heard = |shard: &[NodeId]| {
+        let mut leads = answered.iter().filter(|node| node.role == Role::Primary);
+        let told = |id: &NodeId| answered.iter().any(|node| node.id == *id) || gone(id);
+        leads.any(|node| shard.contains(&node.id)) || shard.iter().all(told)
+    };
+    if shards.iter().all(|shard| heard(shard)) { Jobs::None } else { Jobs::Unknown }
 }
 
 /// What every node says, found through `addresses` and what those whom they know know. Who does not answer is missing.

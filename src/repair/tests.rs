@@ -1,7 +1,8 @@
 //! What is prescribed for what was heard.
 
 use super::*;
-use crate::examine::tests::{Stage, from, slot, to};
+use crate::examine::tests::{Stage, from, id, of, slot, to};
+use crate::model::{Address, LinkState, NodeRecord};
 
 fn plan(stage: Stage) -> Vec<String> {
     prescribe(&stage.evidence(), &Assignments::new()).repairs.iter().map(ToString::to_string).collect()
@@ -42,35 +43,17 @@ fn a_slot_is_not_closed_while_whoever_may_hold_keys_of_it_is_not_heard() {
         assert!(prescription.refusals[0].what.contains("may hold keys of it"), "{prescription:?}");
     };
     let mut silent = Stage::new().open('a', 7, to('b')).evidence();
-    silent.nodes.remove(&crate::examine::tests::id('b'));
+    silent.nodes.remove(&id('b'));
     refused(&silent);
     // As after a scale-out that died half-way: it owned nothing yet, and those who know it take it for dead.
-    let knows_e = |node: &mut crate::examine::Testimony| {
-        let mut records = node.view.story.to_vec();
-        records.push(crate::model::NodeRecord {
-            id: crate::examine::tests::id('e'),
-            address: crate::model::Address::new("e", 7000),
-            state: crate::model::LinkState::Failed,
-            slots: SlotSet::default(),
-            ..records[1].clone()
-        });
-        for record in &mut records {
-            record.myself = record.id == node.view.myself.id;
-        }
-        node.view = crate::collector::agree::View::new(records).expect("it lists itself");
-    };
-    let stage = ['a', 'b', 'c', 'd'].into_iter().fold(Stage::new(), |stage, name| stage.says(name, knows_e));
+    let stage = Stage::new().all_see(|records| {
+        let (address, slots) = (Address::new("e", 7000), SlotSet::default());
+        let e = NodeRecord { id: id('e'), address, state: LinkState::Failed, slots, ..of(records, 'b').clone() };
+        records.push(e);
+    });
     refused(&stage.open('a', 7, to('e')).evidence());
-    let suspects = |node: &mut crate::examine::Testimony| {
-        let mut records = node.view.story.to_vec();
-        let b = records.iter_mut().find(|record| record.id == crate::examine::tests::id('b')).expect("a member");
-        b.state = crate::model::LinkState::Suspect;
-        for record in &mut records {
-            record.myself = record.id == node.view.myself.id;
-        }
-        node.view = crate::collector::agree::View::new(records).expect("it lists itself");
-    };
-    refused(&Stage::new().open('a', 7, to('b')).holds('b', 7, 3).says('c', suspects).evidence());
+    let suspects = |records: &mut Vec<NodeRecord>| of(records, 'b').state = LinkState::Suspect;
+    refused(&Stage::new().open('a', 7, to('b')).holds('b', 7, 3).sees('c', suspects).evidence());
 
     let refuses = |node: &mut crate::examine::Testimony| node.untold.push("NOPERM".into());
     let uncounted = Stage::new().open('a', 7, to('b')).says('b', refuses);
@@ -96,13 +79,7 @@ fn a_flag_on_a_replica_of_redis_is_left_to_a_person() {
 
 /// Slot 0 is nobody's: a says so itself, and the others believe that it is a's.
 fn uncovered() -> Stage {
-    Stage::new().says('a', |node| {
-        let mut records = node.view.story.to_vec();
-        for record in records.iter_mut().filter(|record| record.id == node.view.myself.id) {
-            (record.slots, record.myself) = ("1-5460".parse().expect("slots"), true);
-        }
-        node.view = crate::collector::agree::View::new(records).expect("it lists itself");
-    })
+    Stage::new().sees('a', |records| of(records, 'a').slots = "1-5460".parse().expect("slots"))
 }
 
 #[test]
@@ -113,7 +90,7 @@ fn a_slot_that_nobody_owns_goes_to_the_only_one_with_keys_and_never_to_the_one_w
     let refused = prescribe(&two(), &Assignments::new());
     assert_eq!(refused.repairs, []);
     assert!(refused.refusals[0].why.contains("no evidence of who owned them"), "{refused:?}");
-    let named = Assignments::from([(slot(0), crate::examine::tests::id('b'))]);
+    let named = Assignments::from([(slot(0), id('b'))]);
     let repairs = prescribe(&two(), &named).repairs;
     assert_eq!(repairs[0].to_string(), "give slots 0 to b:7000");
     assert_eq!(repairs[0].why(), "you named it");
@@ -122,7 +99,7 @@ fn a_slot_that_nobody_owns_goes_to_the_only_one_with_keys_and_never_to_the_one_w
 #[test]
 fn nobody_inherits_while_a_node_is_silent_or_hides_keys() {
     let mut evidence = uncovered().evidence();
-    evidence.silent.insert(crate::model::Address::new("e", 7000), "timed out".into());
+    evidence.silent.insert(Address::new("e", 7000), "timed out".into());
     assert_eq!(prescribe(&evidence, &Assignments::new()).repairs, []);
     let hides = prescribe(&uncovered().says('b', |node| node.hidden = 1).evidence(), &Assignments::new());
     let first: Vec<String> = hides.repairs.iter().map(ToString::to_string).collect();

@@ -17,7 +17,7 @@ use crate::cluster::Cluster;
 use crate::examine::{Audit, Evidence, Party, Testimony, listen};
 use crate::lease::NOT_BEGUN;
 use crate::migration::{self, Intent};
-use crate::model::{Address, OpenSlot, Protocol, SlotId, SlotSet, Snapshot};
+use crate::model::{Address, NodeId, OpenSlot, Protocol, SlotId, SlotSet, Snapshot};
 use crate::repair::{Assignments, Repair, at_work, prescribe};
 use crate::store::{Event, JournalEntry};
 use crate::telemetry::chain;
@@ -188,16 +188,18 @@ async fn past(orders: &Orders) -> Result<Past, Box<dyn Error + Send + Sync>> {
 }
 
 impl Past {
-    /// The slots all of whose `flags` an ended migration of ours may have set.
+    /// The slots of these `flags` that an ended migration of ours moved.
     fn ours<'a>(&self, flags: impl IntoIterator<Item = &'a OpenSlot>) -> SlotSet {
         self.ours_by(flags, |_, _| true)
     }
 
-    /// The same, of those that stand now: on a node of the shard that carries such a flag.
+    /// The slots all of whose flags, as they stand now, such a migration may have set: between its shards, whoever is of them by now.
+    /// (Valkey changes a flag by itself to name whoever succeeds the node that it named.)
     fn still_ours(&self, evidence: &Evidence) -> SlotSet {
         let flags = evidence.nodes.values().flat_map(|node| &node.itself().open);
         self.ours_by(flags, |intent, open| {
-            evidence.kin(&open.node).iter().any(|member| intent.carriers(open).contains(member))
+            let is_of = |(node, shard): (&NodeId, &[NodeId])| evidence.kin(node).iter().any(|kin| shard.contains(kin));
+            intent.ends_of(open).into_iter().all(is_of)
         })
     }
 
@@ -208,7 +210,7 @@ impl Past {
     ) -> SlotSet {
         let opened = |open: &OpenSlot| {
             !self.unfinished.contains(open.slot)
-                && self.ended.iter().any(|intent| intent.opens(open) && and(intent, open))
+                && self.ended.iter().any(|intent| intent.slots.contains(open.slot) && and(intent, open))
         };
         let (ours, others): (Vec<_>, Vec<_>) = flags.into_iter().partition(|open| opened(open));
         let others: SlotSet = others.into_iter().map(|open| open.slot).collect();
@@ -249,7 +251,8 @@ fn closable(evidence: &Evidence, slots: &SlotSet, past: &Past) -> Vec<Close> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::examine::tests::{Stage, from, id, slot, to};
+    use crate::examine::tests::{Stage, from, id, of, slot, to};
+    use crate::model::Role;
 
     /// Slots 7 and 8 went from a to b once.
     fn past() -> Past {
@@ -283,6 +286,11 @@ mod tests {
         assert_eq!(closed(stage().open('c', 7, from('a')), &past()), [], "somebody else moves it to c");
         assert_eq!(closed(stage().open('b', 9, from('a')), &past()), [], "no such slot was ours");
         assert_eq!(closed(stage().open('b', 7, from('c')), &past()), []);
+        // Valkey had it name who succeeded the source: nobody of its shard when we began, and kin of one by now.
+        let renamed = stage()
+            .open('b', 7, from('c'))
+            .all_see(|records| of(records, 'd').role = Role::Replica { of: Some(id('c')) });
+        assert_eq!(closed(renamed, &past()), [("b:7000".to_owned(), "7".to_owned())]);
     }
 
     #[test]
