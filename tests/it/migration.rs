@@ -7,11 +7,13 @@ use std::time::Duration;
 use ballast::cluster::{Command, Reply};
 use ballast::guard::ApprovedPlan;
 use ballast::lab::{Kind, LocalCluster, ServerSettings};
-use ballast::migration::{self, Context, ProtocolChoice, Settings};
+use ballast::migration::{self, Context, Journal as _, MemoryJournal, ProtocolChoice, Settings};
 use ballast::model::{SlotId, SlotSet, Snapshot};
+use tokio::time::sleep;
 
-use crate::scene::Scene;
-use crate::support::{chain, turn};
+use crate::cli::{Ballast, url};
+use crate::scene::{KEYS, Scene};
+use crate::support::{chain, eventually, turn};
 
 #[tokio::test]
 async fn redis_6_2_moves_slots_classically() {
@@ -107,6 +109,98 @@ async fn a_classic_migration_that_is_taken_up_again_empties_every_database() {
         scene.check_settled().await;
     }
     assert!(cut > 0, "something was left to take up");
+}
+
+/// Whoever says STABLE by hand, and whoever forgets a node, takes flags away and leaves the keys where they are.
+#[tokio::test]
+async fn a_half_moved_slot_whose_flags_were_taken_away_is_brought_to_its_end() {
+    for kind in [Kind::Redis70, Kind::Redis86, Kind::Valkey91] {
+        let _turn = turn().await;
+        let cluster = start(kind, 0).await;
+        let scene = Scene::new(&cluster, ProtocolChoice::Classic).await;
+        scene.fill().await;
+        let mut apart = 0;
+        for words in [8, 14, 20, 26, 33, 40] {
+            let slots = scene.slots_of(0).await.iter().take(300).collect();
+            let (plan, snapshot) = scene.plan(1, &slots).await;
+            cut_after(words, plan, &snapshot, &scene.context).await;
+            let owned = scene.slots_of(0).await;
+            let open = cluster.open_slots().await.expect("asked");
+            let open = open.into_iter().filter_map(|(_, flag)| {
+                flag.trim_start_matches('[').split('-').next().and_then(|slot| slot.parse::<SlotSet>().ok())
+            });
+            let open: SlotSet = open.flat_map(|slots| slots.iter().collect::<Vec<_>>()).collect();
+            for slot in open.iter().filter(|slot| owned.contains(*slot)) {
+                let target = &cluster.nodes[1].server;
+                let keys = target.call(Command::new("CLUSTER COUNTKEYSINSLOT").arg(slot)).await.expect("counted");
+                apart += usize::from(matches!(keys, Reply::Int(1..)));
+                for node in &cluster.nodes[..2] {
+                    node.server.call(Command::new("CLUSTER SETSLOT").arg(slot).arg("STABLE")).await.expect("closed");
+                }
+            }
+            let recovery =
+                migration::recover(&cluster.addresses(), &scene.context).await.expect("the journal is readable");
+            assert!(recovery.is_clear(), "{kind:?} after {words}: {recovery:?}");
+            assert_eq!(scene.context.journal.unfinished().expect("readable"), Vec::new());
+            scene.check_settled().await;
+        }
+        assert!(apart > 0, "{kind:?}: some slot had keys on the target");
+    }
+}
+
+/// Replicas move between shards: who succeeds the source may have followed somebody else when the migration began.
+#[tokio::test]
+async fn a_source_that_is_succeeded_by_a_newcomer_of_its_shard_holds_nothing_up() {
+    for kind in [Kind::Redis70, Kind::Valkey80, Kind::Valkey91] {
+        let _turn = turn().await;
+        let cluster = start(kind, 1).await;
+        let scene = Scene::new(&cluster, ProtocolChoice::Classic).await;
+        scene.fill().await;
+        let heir = cluster.nodes.iter().find(|node| node.follows == Some(0)).expect("a replica");
+        let mut open = Vec::new();
+        for words in [8, 14, 20, 26] {
+            let slots = scene.slots_of(0).await.iter().take(300).collect();
+            let (plan, snapshot) = scene.plan(1, &slots).await;
+            cut_after(words, plan, &snapshot, &scene.context).await;
+            open = cluster.open_slots().await.expect("asked");
+            if !open.is_empty() {
+                break;
+            }
+            migration::recover(&cluster.addresses(), &scene.context).await.expect("the journal is readable");
+        }
+        assert!(!open.is_empty(), "{kind:?}: something was left open");
+        // As the journal has it when the heir was somebody else's replica.
+        let journal = MemoryJournal::default();
+        for (_, mut intent) in scene.context.journal.unfinished().expect("readable") {
+            intent.source_shard.retain(|member| *member != heir.id);
+            journal.begin(&intent).expect("noted");
+        }
+        eventually("the heir may take over", Duration::from_secs(20), async || {
+            let info = heir.server.text(Command::new("INFO replication")).await.ok()?;
+            if info.contains("role:master") {
+                return Some(());
+            }
+            // Refused while one is under way.
+            drop(heir.server.call(Command::new("CLUSTER FAILOVER")).await);
+            sleep(Duration::from_millis(500)).await;
+            None
+        })
+        .await;
+        let context = Context { journal: Arc::new(journal), ..scene.context.clone() };
+        let recovery = eventually("everything is settled", Duration::from_secs(60), async || {
+            let recovery = migration::recover(&cluster.addresses(), &context).await.expect("the journal is readable");
+            recovery.is_clear().then_some(recovery)
+        })
+        .await;
+        assert!(!recovery.settled.is_empty(), "{kind:?}: {recovery:?}");
+        assert_eq!(context.journal.unfinished().expect("readable"), Vec::new());
+        assert_eq!(cluster.open_slots().await.expect("asked"), Vec::new(), "{kind:?}");
+        cluster.wait_until_agreed().await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let ballast = Ballast::new();
+        let record = ballast.home.path().join("record");
+        let words = ["verify", &url(&heir.server), "--record", record.to_str().expect("Unicode")];
+        assert_eq!(ballast.json(0, &words).await["recorded"], KEYS, "{kind:?}: every key, once and where it belongs");
+    }
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use ballast::model::{
 use crate::support::chain;
 
 /// Keys spread over all slots; a third of them lies on the source.
-const KEYS: usize = 12_000;
+pub(crate) const KEYS: usize = 12_000;
 
 /// A cluster with keys, and what it takes to migrate in it.
 pub(crate) struct Scene<'a> {

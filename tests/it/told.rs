@@ -1,6 +1,6 @@
 //! What a daemon tells people and programs: of nodes that nobody introduced, of what happens, and never of secrets.
 
-use ballast::cluster::Command;
+use ballast::cluster::{Command, Reply};
 use ballast::lab::{Kind, LocalCluster, ServerSettings};
 use ballast::model::SlotSet;
 use serde_json::{Value, json};
@@ -128,9 +128,16 @@ async fn who_wants_to_know_is_told_and_no_secret_is_shown_anywhere() {
     assert_eq!(loaded["changed"], json!(["scaling.min_shards"]), "{loaded}");
 
     // A node that is not let in by that password any more.
-    cluster.nodes[2].server.call(Command::new("CONFIG SET requirepass another")).await.expect("set");
-    cluster.nodes[2].server.call(Command::new("CLIENT KILL TYPE normal SKIPME yes")).await.expect("killed");
-    daemon.until("it says so", |status| status.to_string().contains("WRONGPASS").then_some(())).await;
+    let link = cluster.nodes[2].server.link().await.expect("a link");
+    let lock = ["CONFIG SET requirepass another", "CLIENT KILL TYPE normal SKIPME yes"].map(Command::new);
+    let replies = link.call(&lock, PATIENCE).await.expect("replies");
+    assert!(replies.iter().all(|reply| !matches!(reply, Reply::Error(_))), "{replies:?}");
+    daemon
+        .until("it says so", |status| {
+            let problems = status["snapshot"]["problems"].as_array()?;
+            (!problems.is_empty()).then_some(())
+        })
+        .await;
 
     let config = home.path().join("daemon.toml");
     let config = config.to_str().expect("Unicode");
