@@ -1,0 +1,66 @@
+//! Who is what an end of a migration was when it began, by what nodes say of themselves: they fail over, and move between shards.
+
+use super::super::journal::Intent;
+use super::super::survey::View;
+use crate::model::{LinkState, NodeId, NodeRecord, OpenDirection, OpenSlot, Role};
+
+/// The word of a node about itself.
+pub(super) fn own_word<'a>(id: &NodeId, views: &'a [View]) -> Option<&'a NodeRecord> {
+    views.iter().filter_map(View::itself).find(|node| node.id == *id)
+}
+
+/// Who leads now where `first` is: itself, or whom it follows by its own word, and whom that one follows. Absent when one of them
+/// was not heard; a ring has no leader.
+pub(super) fn leader<'a>(first: &NodeId, views: &'a [View]) -> Option<&'a NodeRecord> {
+    let mut node = own_word(first, views)?;
+    for _ in views {
+        match &node.role {
+            Role::Primary => return Some(node),
+            Role::Replica { of } => node = own_word(of.as_ref()?, views)?,
+        }
+    }
+    None
+}
+
+/// Nobody waits for it any more: it failed, or nobody knows where it is.
+pub(in crate::migration) const fn is_given_up(state: LinkState) -> bool {
+    matches!(state, LinkState::Failed | LinkState::Unknown)
+}
+
+/// Whether this node knows that `other` reigns no more.
+pub(super) fn outlived(view: &View, other: &NodeId) -> bool {
+    let gone = |node: &NodeRecord| is_given_up(node.state) && node.slots.is_empty();
+    let seen = view.nodes.iter().find(|node| node.id == *other);
+    seen.is_none_or(|node| node.role != Role::Primary || gone(node))
+}
+
+/// Whom the ends of an intent follow now: replicas move between shards, so that it need not be one of those that followed them when
+/// we began.
+pub(super) struct Heirs<'a> {
+    /// Absent for a source that follows the target or its heir: it gave its last slot away.
+    pub(super) source: Option<&'a NodeId>,
+    /// Absent for a target that follows the source: it has lost everything to it.
+    pub(super) target: Option<&'a NodeId>,
+}
+
+pub(super) fn heirs<'a>(intent: &Intent, views: &'a [View]) -> Heirs<'a> {
+    let heir = |first: &NodeId, other: &NodeId| {
+        leader(first, views).map(|node| &node.id).filter(|id| *id != first && *id != other)
+    };
+    let target = heir(&intent.target, &intent.source);
+    let source = heir(&intent.source, &intent.target).filter(|id| Some(*id) != target);
+    Heirs { source, target }
+}
+
+/// Whether `intent` opened this slot: between its two ends, wherever these are now, and on the end that carries such a flag. Valkey
+/// changes flags by itself when an end is succeeded (migrating ones from 8.0 on, importing ones too): they name its heir then.
+pub(super) fn opened(intent: &Intent, views: &[View], open: &OpenSlot) -> bool {
+    let heirs = heirs(intent, views);
+    let [carrier, named] = match &open.direction {
+        OpenDirection::Migrating(_) => [heirs.source, heirs.target],
+        OpenDirection::Importing(_) => [heirs.target, heirs.source],
+    };
+    let of = |(id, shard): (&NodeId, &[NodeId]), heir: Option<&NodeId>| shard.contains(id) || heir == Some(id);
+    let [carries, is_named] = intent.ends_of(open);
+    intent.slots.contains(open.slot) && of(carries, carrier) && of(is_named, named)
+}
