@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, Uid, User, eaccess};
+use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
@@ -51,6 +52,8 @@ pub(super) enum Port {
     Free(SocketAddr),
     /// A Ballast answers there.
     Ours { at: SocketAddr, cluster: String, mode: String, version: String },
+    /// A Ballast answers there, and tells no more to who shows no token.
+    Guarded(SocketAddr),
     /// Something else has it.
     Taken(SocketAddr),
     /// The system does not let us.
@@ -143,7 +146,12 @@ async fn occupant(at: SocketAddr) -> Port {
     }
     let answer = async {
         let client = crate::web::client_of("http:").timeout(PATIENCE).build().ok()?;
-        let status: Value = client.get(format!("http://{to}/api/v1/status")).send().await.ok()?.json().await.ok()?;
+        let answer = client.get(format!("http://{to}/api/v1/status")).send().await.ok()?;
+        let refused = answer.status() == StatusCode::UNAUTHORIZED;
+        let status: Value = answer.json().await.ok()?;
+        if refused && status["apiVersion"] == "ballast/v1" {
+            return Some(Port::Guarded(at));
+        }
         let text = |name: &str| status.get(name).and_then(Value::as_str).map(str::to_owned);
         Some(Port::Ours { at, cluster: text("cluster")?, mode: text("mode")?, version: text("version")? })
     };

@@ -131,7 +131,7 @@ pub(super) fn state(seen: &Directory, port: &Port) -> Vec<Line> {
         Some(holder) => {
             let program = holder.program.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
             let found = format!("{path} is in use by process {}{program}{space}", holder.pid);
-            if matches!(port, Port::Ours { .. }) {
+            if matches!(port, Port::Ours { .. } | Port::Guarded(_)) {
                 lines.push(Line::ok(Topic::State, format!("{found}: the daemon that answers on http.listen")));
             } else {
                 lines.push(Line::warn(
@@ -181,6 +181,9 @@ pub(super) fn http(port: &Port, guarded: bool) -> Vec<Line> {
         Port::Ours { at, cluster, mode, version } => {
             let found = format!("a Ballast {version} answers on {at} already: cluster {cluster}, mode {mode}");
             (Line::ok(Topic::Http, found), at)
+        }
+        Port::Guarded(at) => {
+            (Line::ok(Topic::Http, format!("a Ballast answers on {at} already, and asks for a token")), at)
         }
         Port::Taken(at) => (Line::fail(Topic::Http, format!("{at} is taken, and not by a Ballast"), other()), at),
         Port::Refused(at, why) => (Line::fail(Topic::Http, format!("{at} cannot be listened on: {why}"), other()), at),
@@ -390,6 +393,7 @@ mod tests {
             http(&ours(), false)[0].found,
             "a Ballast 1 answers on 127.0.0.1:9899 already: cluster c, mode auto"
         );
+        assert_eq!(verdicts(&http(&Port::Guarded(local()), true)), [Verdict::Ok]);
         assert_eq!(verdicts(&http(&Port::Taken(local()), false)), [Verdict::Fail]);
         assert_eq!(verdicts(&http(&Port::Refused(local(), "no".into()), false)), [Verdict::Fail]);
         let open = http(&Port::Free("0.0.0.0:9899".parse().expect("an address")), false);

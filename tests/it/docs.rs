@@ -146,6 +146,25 @@ fn documents() -> Vec<(String, String)> {
     files.into_iter().map(read).map(|(text, file)| (file, text)).collect()
 }
 
+/// The runbooks: nobody has their emergencies at hand, but what they say has to be sayable.
+fn runbooks() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
+    let files = fs::read_dir(folder).expect("the runbooks").map(|entry| entry.expect("an entry").path());
+    let read = |file: PathBuf| (file.display().to_string(), fs::read_to_string(&file).expect("text"));
+    files.filter(|file| file.extension().is_some_and(|ending| ending == "md")).map(read).collect()
+}
+
+/// Commands of ours in running text and in blocks, each as it stands.
+fn commands_in<'t>(file: &str, text: &'t str) -> Vec<String> {
+    let spans: Vec<&'t str> = text.split('`').skip(1).step_by(2).filter(|span| !span.contains('\n')).collect();
+    let lines =
+        blocks(file, text).into_iter().flat_map(|block| block.text.lines().map(str::to_owned).collect::<Vec<_>>());
+    let said = spans.into_iter().map(str::to_owned).chain(lines);
+    said.filter(|said| said.starts_with("ballast "))
+        .map(|said| said.split(" #").next().unwrap_or_default().to_owned())
+        .collect()
+}
+
 fn blocks(file: &str, text: &str) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut open: Option<Block> = None;
@@ -384,10 +403,12 @@ fn furnish(ground: &Ground<'_>) {
 async fn every_command_that_is_spoken_of_exists() {
     let here = tempfile::tempdir().expect("temporary directory");
     let mut wrong = Vec::new();
-    for (file, text) in documents() {
-        for span in
-            text.split('`').skip(1).step_by(2).filter(|span| span.starts_with("ballast ") && !span.contains('\n'))
-        {
+    let mut asked = BTreeSet::new();
+    for (file, text) in documents().into_iter().chain(runbooks()) {
+        for span in commands_in(&file, &text) {
+            if !asked.insert(span.clone()) {
+                continue;
+            }
             let words: Vec<&str> = span.split_whitespace().skip(1).collect();
             let named = words.iter().take_while(|word| word.starts_with(|letter: char| letter.is_ascii_lowercase()));
             let mut command = Command::new(env!("CARGO_BIN_EXE_ballast"));
@@ -403,6 +424,7 @@ async fn every_command_that_is_spoken_of_exists() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(asked.len() > 50, "they are found at all: {}", asked.len());
 }
 
 #[test]
