@@ -138,7 +138,7 @@ fn event_words(event: &Event) -> String {
     match event {
         Event::Started { version } => format!("ballast {version} started"),
         Event::Stopped { why } => format!("ballast stopped: {why}"),
-        Event::Mode { from, to, who, why } if from == to => format!("mode stays {to}{}", because(who, why)),
+        Event::Mode { from, to, who, why } if from == to => format!("mode {to}{}", because(who, why)),
         Event::NodesAccepted { nodes, who, why } => {
             let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
             format!("{} accepted{}", nodes.join(", "), because(who, why))

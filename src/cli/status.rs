@@ -12,7 +12,7 @@ use super::screen::{Screen, since, table};
 use crate::clock::now_ms;
 use crate::control::{NodeRow, Status};
 use crate::migration::Progress;
-use crate::model::{Address, Problem, units};
+use crate::model::{Address, Problem, Tag, units};
 
 /// Which daemon.
 #[derive(Debug, clap::Args)]
@@ -126,7 +126,7 @@ fn text(status: &Status) -> String {
         line(format!("imbalance: {}", balance.join(", ")));
     }
     let rows: Vec<Vec<String>> = status.nodes.iter().map(row).collect();
-    text.push_str(&table(1, &["PRIMARY", "SLOTS", "CPU", "OPS/S", "MEMORY"], &rows));
+    text.push_str(&table(1, &["PRIMARY", "SLOTS", "CPU", "OPS/S", "MEMORY", ""], &rows));
     text
 }
 
@@ -156,7 +156,20 @@ fn row(node: &NodeRow) -> Vec<String> {
         shown(node.cpu, |cpu| format!("{:.0}%", cpu * 100.0)),
         shown(node.ops, |ops| format!("{ops:.0}")),
         shown(node.memory_used, |bytes| units::size::format(bytes as u64)),
+        remark(&node.tags).to_owned(),
     ]
+}
+
+/// What else is to know of a node.
+fn remark(tags: &[Tag]) -> &'static str {
+    let is = |tag| tags.contains(&tag);
+    match (is(Tag::Draining), is(Tag::Empty), is(Tag::Cordoned)) {
+        (true, true, _) => "drained",
+        (true, ..) => "draining",
+        (_, true, _) => "empty",
+        (.., true) => "cordoned",
+        _ => "",
+    }
 }
 
 /// Problems in words; what most nodes share, once.

@@ -71,7 +71,7 @@ export function happening(event) {
   switch (event.event) {
     case "started": return ["calm", `Ballast ${event.version} started`, ""];
     case "stopped": return ["calm", "Ballast stopped", why];
-    case "mode": return [event.to === "halted" ? "bad" : event.to === "paused" ? "warn" : "good", event.from === event.to ? `Mode stays ${event.to}${by(event)}` : `Mode ${event.from} → ${event.to}${by(event)}`, why];
+    case "mode": return [event.to === "halted" ? "bad" : event.to === "paused" ? "warn" : "good", event.from === event.to ? `Mode ${event.to}${by(event)}` : `Mode ${event.from} → ${event.to}${by(event)}`, why];
     case "nodes-accepted": return ["warn", `${event.nodes.join(", ")} accepted${by(event)}`, why];
     case "policy-loaded": return ["good", `Policy ${policy(event.policy)} in use`, `sha256:${(event.policy?.digest ?? "").slice(0, 12)} from ${event.source}`];
     case "policy-refused": return ["bad", "Policy file refused; what was there goes on", why];
