@@ -256,7 +256,12 @@ impl fmt::Display for Finding {
 
 /// `slot 7 is`, `slots 1-4 are`.
 fn are(slots: &SlotSet) -> String {
-    if slots.len() == 1 { format!("slot {slots} is") } else { format!("slots {slots} are") }
+    format!("{} {}", named(slots), if slots.len() == 1 { "is" } else { "are" })
+}
+
+/// `slot 7`, `slots 1-4`.
+fn named(slots: &SlotSet) -> String {
+    format!("{} {slots}", if slots.len() == 1 { "slot" } else { "slots" })
 }
 
 fn of_keys(keys: u64) -> String {
@@ -298,9 +303,12 @@ fn open(f: &mut fmt::Formatter<'_>, shape: &Shape, slots: &SlotSet, keys: u64) -
             }
             if keys > 0 { write!(f, "; {importer} holds {}", of_them(keys, slots)) } else { Ok(()) }
         }
-        Shape::Meaningless { node } => write!(f, "slots {slots} carry a flag on {node} that says nothing there"),
+        Shape::Meaningless { node } => {
+            let carry = if slots.len() == 1 { "carries" } else { "carry" };
+            write!(f, "{} {carry} a flag on {node} that says nothing there", named(slots))
+        }
         Shape::OnReplica { replica, .. } => {
-            write!(f, "replica {replica} carries a flag of slots {slots} that its primary does not")
+            write!(f, "replica {replica} carries a flag of {} that its primary does not", named(slots))
         }
     }
 }

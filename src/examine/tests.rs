@@ -153,8 +153,8 @@ fn each_way_in_which_a_slot_may_be_open_is_told_apart() {
             stage().open('b', 7, from('d')).holds('b', 7, 2),
             "slot 7 is importing on b:7000 from d:7000, and its owner a:7000 does not migrate it there; b:7000 holds 2 keys of it",
         ),
-        (stage().open('b', 7, to('c')), "slots 7 carry a flag on b:7000 that says nothing there"),
-        (stage().open('d', 7, to('b')), "replica d:7000 carries a flag of slots 7 that its primary does not"),
+        (stage().open('b', 7, to('c')), "slot 7 carries a flag on b:7000 that says nothing there"),
+        (stage().open('d', 7, to('b')), "replica d:7000 carries a flag of slot 7 that its primary does not"),
     ] {
         let told = told(stage);
         assert_eq!(told, [sentence]);

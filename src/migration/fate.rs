@@ -13,7 +13,7 @@ use super::journal::Intent;
 use super::survey::View;
 use crate::model::{NodeId, NodeRecord, OpenDirection, OpenSlot, Protocol, Role, SlotId, SlotSet};
 pub(super) use heirs::is_given_up;
-use heirs::{heirs, leader, opened, outlived, own_word};
+use heirs::{heirs, leader, names_an_end, opened, outlived, own_word};
 
 /// How to go on with one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -243,11 +243,14 @@ impl Scene<'_> {
         }
     }
 
-    /// Whether a flag of ours stands on a primary.
+    /// Whether a flag stands on a primary that takes part in what we began. A third node that imports from our source does: it is told
+    /// with the others who got the slot.
     fn flags(&self, slot: SlotId) -> Result<bool, String> {
         let mut any = false;
         for open in primaries(self.views).flat_map(|node| &node.open).filter(|open| open.slot == slot) {
-            if !opened(self.intent, self.views, open) {
+            let importing = matches!(open.direction, OpenDirection::Importing(_));
+            let names_us = || importing && names_an_end(self.intent, self.views, open);
+            if !opened(self.intent, self.views, open) && !names_us() {
                 return Err("somebody else opened it".to_owned());
             }
             any = true;

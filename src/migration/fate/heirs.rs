@@ -55,12 +55,21 @@ pub(super) fn heirs<'a>(intent: &Intent, views: &'a [View]) -> Heirs<'a> {
 /// Whether `intent` opened this slot: between its two ends, wherever these are now, and on the end that carries such a flag. Valkey
 /// changes flags by itself when an end is succeeded (migrating ones from 8.0 on, importing ones too): they name its heir then.
 pub(super) fn opened(intent: &Intent, views: &[View], open: &OpenSlot) -> bool {
+    intent.slots.contains(open.slot) && ends_of(intent, views, open) == [true, true]
+}
+
+/// Whether the node that this flag names is the end of `intent` that such a flag names, whoever carries it.
+pub(super) fn names_an_end(intent: &Intent, views: &[View], open: &OpenSlot) -> bool {
+    intent.slots.contains(open.slot) && ends_of(intent, views, open)[1]
+}
+
+/// Whether the node that carries this flag, and the one that it names, are the ends that they would be of.
+fn ends_of(intent: &Intent, views: &[View], open: &OpenSlot) -> [bool; 2] {
     let heirs = heirs(intent, views);
-    let [carrier, named] = match &open.direction {
+    let heirs = match &open.direction {
         OpenDirection::Migrating(_) => [heirs.source, heirs.target],
         OpenDirection::Importing(_) => [heirs.target, heirs.source],
     };
-    let of = |(id, shard): (&NodeId, &[NodeId]), heir: Option<&NodeId>| shard.contains(id) || heir == Some(id);
-    let [carries, is_named] = intent.ends_of(open);
-    intent.slots.contains(open.slot) && of(carries, carrier) && of(is_named, named)
+    let [carries, named] = intent.ends_of(open);
+    [(carries, heirs[0]), (named, heirs[1])].map(|((id, shard), heir)| shard.contains(id) || heir == Some(id))
 }
