@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::call::{Cause, Copies, Ending, QUESTION_PATIENCE, Rest};
@@ -18,14 +19,14 @@ use super::machine::{Driver, Load, Machine};
 use super::pace::{Freight, guess};
 use super::progress::Weights;
 use super::schedule::{Cargo, Migration, Schedule};
-use super::settle::{finish_if_settled, keep_reasons, settle, who_are_you};
+use super::settle::{finish_if_settled, settle, who_are_you};
 use super::stop::{Stop, Wish};
 use super::survey::{self, Objection, Route, View, common_form};
-use super::{Context, Pace};
+use super::{Context, Pace, wording};
 use crate::clock::now_ms;
 use crate::cluster::capability::{Abilities, Capabilities};
 use crate::cluster::question::AtomicProtocol;
-use crate::cluster::{AskError, ask};
+use crate::cluster::{AskError, Lane, ask};
 use crate::guard::ApprovedPlan;
 use crate::model::{Address, MigrationReport, NodeId, PaceReport, Replica, SlotId, SlotSet, Snapshot};
 
@@ -201,7 +202,12 @@ async fn run(migration: Migration, why: String, snapshot: &Snapshot, driver: Dri
         Ok(views) => begin(&migration, why, (snapshot, &views), driver).await.map_err(|objection| (objection, true)),
     };
     let (mut ending, go_on) = match begun {
-        Ok((intent, route)) => carry_out(&intent, route, snapshot, driver).await,
+        Ok((intent, route)) => {
+            let (mut ending, go_on) = carry_out(&intent, route, snapshot, driver).await;
+            let left_out = migration.slots.iter().filter(|slot| !intent.slots.contains(*slot));
+            ending.stayed.extend(left_out.map(|slot| (slot, STRAYS.to_owned())));
+            (ending, go_on)
+        }
         Err((objection, go_on)) => (stayed(&migration.slots, &objection), go_on),
     };
     let left = std::mem::take(&mut ending.unopened);
@@ -238,22 +244,27 @@ fn load(slots: &SlotSet, driver: Driver<'_>) -> Load {
     Load { mean_bytes, weigh }
 }
 
+/// A former end that is in trouble holds no migration up.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What the primaries say now, in the order of the snapshot, and after them what other ends of unfinished migrations say; or why nothing may begin: another tool moves slots, or a
 /// primary cannot say that none does. A plan takes minutes, and the look that the guard had is older than every migration
 /// but the first.
 async fn look_for_strangers(snapshot: &Snapshot, context: &Context) -> Result<Vec<View>, Objection> {
     // What was ours before we looked may be over since, and what we began since is ours as well: other lanes go on meanwhile.
     let ours = || context.journal.unfinished().map_err(|error| crate::telemetry::chain(&error));
-    let before = ours()?;
+    let before: Vec<Intent> = ours()?.into_iter().map(|(_, intent)| intent).collect();
     let looks = snapshot.primaries.iter().map(|primary| who_are_you(&primary.address, context));
-    let views: Result<Vec<View>, String> = join_all(looks).await.into_iter().collect();
-    let mut views = views.map_err(|silence| format!("a primary does not answer: {silence}"))?;
-    let ours: Vec<Intent> = before.into_iter().chain(ours()?).map(|(_, intent)| intent).collect();
-    // An end that was succeeded tells by whom: its heir's flags are ours. Who does not answer says nothing.
+    // An end that was succeeded tells by whom: its heir's flags are ours. Who does not answer soon says nothing.
     let is_an_end =
-        |replica: &&Replica| ours.iter().any(|intent| [&intent.source, &intent.target].contains(&&replica.id));
-    let succeeded = snapshot.replicas.iter().filter(is_an_end).map(|replica| who_are_you(&replica.address, context));
-    views.extend(join_all(succeeded).await.into_iter().flatten());
+        |replica: &&Replica| before.iter().any(|intent| [&intent.source, &intent.target].contains(&&replica.id));
+    let succeeded = snapshot.replicas.iter().filter(is_an_end);
+    let succeeded = succeeded.map(|replica| timeout(END_PATIENCE, who_are_you(&replica.address, context)));
+    let (views, succeeded) = tokio::join!(join_all(looks), join_all(succeeded));
+    let views: Result<Vec<View>, String> = views.into_iter().collect();
+    let mut views = views.map_err(|silence| format!("a primary does not answer: {silence}"))?;
+    views.extend(succeeded.into_iter().flatten().flatten());
+    let ours: Vec<Intent> = before.iter().cloned().chain(ours()?.into_iter().map(|(_, intent)| intent)).collect();
     match fate::foreign(&ours, &views).first().map(|foreign| &foreign.open) {
         None => Ok(views),
         Some(open) => {
@@ -295,6 +306,7 @@ async fn begin(
     if route.atomic != Some(AtomicProtocol::RedisMigrationImport) {
         compare_functions(source, target, context).await?;
     }
+    let slots = without_strays(&migration.slots, &route, context).await?;
     let intent = Intent {
         source: migration.source.clone(),
         target: migration.target.clone(),
@@ -302,13 +314,32 @@ async fn begin(
         target_shard: target_view.shard(),
         source_epoch: source_view.itself().map_or(0, |node| node.config_epoch),
         source_run_id: source_view.run_id.clone(),
-        slots: migration.slots.clone(),
+        slots,
         protocol: migration.protocol(),
         started_at_ms: now_ms(),
         began_by: context.began_by.clone(),
         reason: why,
     };
     Ok((intent, route))
+}
+
+/// Why a slot stays of which the target holds keys already.
+const STRAYS: &str = "the target holds stray keys of it: see `ballast check`";
+
+/// Those of `slots` of which a classic migration's target holds no key: what it holds later came after the intent was noted. (Keys in slots
+/// that it neither owns nor imports Redis hides from 8.4 on.)
+async fn without_strays(slots: &SlotSet, route: &Route, context: &Context) -> Result<SlotSet, Objection> {
+    if route.atomic.is_some() {
+        return Ok(slots.clone());
+    }
+    let (target, list) = (&route.target.address, slots.iter().collect::<Vec<_>>());
+    let commands = wording::count_keys(&list, route.databases);
+    let replies = context.cluster.call(target, Lane::Control, &commands, QUESTION_PATIENCE).await;
+    let counts = replies.map_err(|error| format!("the target: {}", crate::telemetry::chain(&error)))?;
+    let counts = wording::read_key_counts(counts, list.len(), route.databases);
+    let counts = counts.map_err(|error| format!("the target did not count its keys: {error}"))?;
+    let vacant: SlotSet = list.into_iter().zip(counts).filter(|(_, keys)| *keys == 0).map(|(slot, _)| slot).collect();
+    if vacant.is_empty() { Err(STRAYS.to_owned()) } else { Ok(vacant) }
 }
 
 /// Sees that functions which are called at the source can be called at the target.
@@ -337,13 +368,15 @@ async fn carry_out(intent: &Intent, route: Route, snapshot: &Snapshot, driver: D
     if !ending.unsettled.is_empty() {
         warn!(slots = %intent.slots, reason = %ending.unsettled[0].1, "migration ended in doubt; asking the cluster");
         let addresses: Vec<Address> = snapshot.primaries.iter().map(|primary| primary.address.clone()).collect();
+        // Of what is known to have stayed nothing is asked: what the target holds of it is not ours.
         let first = std::mem::take(&mut ending);
-        ending = settle(intent, &addresses, first.collided, (driver.weights, now_ms()), context).await;
+        let known: SlotSet = first.stayed.iter().map(|(slot, _)| *slot).chain(first.unopened.iter()).collect();
+        let slots = intent.slots.iter().filter(|slot| !known.contains(*slot)).collect();
+        let doubtful = Intent { slots, ..intent.clone() };
+        ending = settle(&doubtful, &addresses, first.collided, (driver.weights, now_ms()), context).await;
         ending.keys += first.keys;
-        let stayed = std::mem::take(&mut ending.stayed);
-        let (unopened, stayed): (Vec<_>, _) = stayed.into_iter().partition(|(slot, _)| first.unopened.contains(*slot));
-        (ending.unopened, ending.stayed) = (unopened.into_iter().map(|(slot, _)| slot).collect(), stayed);
-        keep_reasons(&mut ending, &first.stayed.into_iter().collect());
+        ending.stayed.extend(first.stayed);
+        ending.unopened = first.unopened;
     }
     finish_if_settled(context, id, &ending);
     let go_on = ending.unsettled.is_empty();

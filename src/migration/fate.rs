@@ -13,7 +13,8 @@ use super::journal::Intent;
 use super::survey::View;
 use crate::model::{NodeId, NodeRecord, OpenDirection, OpenSlot, Protocol, Role, SlotId, SlotSet};
 pub(super) use heirs::is_given_up;
-use heirs::{heirs, leader, names_an_end, opened, outlived, own_word};
+pub(super) use heirs::leader;
+use heirs::{heirs, names_an_end, opened, outlived, own_word};
 
 /// How to go on with one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +26,9 @@ pub(super) enum Fate {
     /// Nothing is open, and its source owns it, or somebody else who got it from other hands.
     Stayed(String),
     /// Nothing is open, and its source owns it. It was not moved, unless the target holds keys of it: whoever forgets a node
-    /// (`CLUSTER FORGET`) clears the flags that name it, and a person may have said `STABLE`.
-    Ask { owner: NodeId, target: NodeId },
+    /// (`CLUSTER FORGET`) clears the flags that name it, a person may have said `STABLE`, and on Redis a successor has no flags. `suspect`: the
+    /// source is not what it was, so that no copy on the target is taken for an older one.
+    Ask { owner: NodeId, target: NodeId, suspect: bool },
     /// Take it up again.
     Resume { source: NodeId, target: NodeId, copies: Copies },
     /// The source failed over, and the target cannot hear so while it imports the slot: it has to be told. Its keys stay
@@ -35,6 +37,9 @@ pub(super) enum Fate {
     /// Nothing safe can be done now, and why.
     Hold(String),
 }
+
+/// What a person can do about an end that does not answer.
+const MEND_IT: &str = "bring it back, or have all others forget it (CLUSTER FORGET)";
 
 /// Why a slot stayed that nobody began to move.
 pub(super) const NOT_MOVED: &str = "it was not moved";
@@ -98,38 +103,47 @@ impl Scene<'_> {
             return Ok(if open { Fate::Close { owner: owner.id.clone() } } else { Fate::Moved });
         }
         let heirs = heirs(self.intent, self.views);
+        let classic = self.intent.protocol == Protocol::Classic;
         if heirs.source != Some(&owner.id) && !self.intent.source_shard.contains(&owner.id) {
             let elsewhere = format!("{} owns it, which is neither its source nor its target", owner.address);
-            let in_doubt = self.intent.protocol == Protocol::Classic && !self.source_is_known(owner);
-            let of_the_target = self.intent.target_shard.contains(&owner.id);
-            return if open || in_doubt || of_the_target { Err(elsewhere) } else { Ok(Fate::Stayed(elsewhere)) };
+            if open || self.intent.target_shard.contains(&owner.id) {
+                return Err(elsewhere);
+            }
+            // The source may have been succeeded by it, and keys be on the target.
+            return if classic && !self.source_is_known(owner) {
+                self.ask(owner, slot)
+            } else {
+                Ok(Fate::Stayed(elsewhere))
+            };
         }
-        let copies = self.copies(owner);
-        // Of an atomic job the servers clean up by themselves. After a failover of the source its flag may be gone, and
-        // keys be on the target all the same.
+        if !open && self.target_is_forgotten(owner) {
+            return Ok(Fate::Stayed("its target was forgotten, and what it may have held of it went along".to_owned()));
+        }
+        // Of an atomic job the servers clean up by themselves.
         let begun = match (self.intent.protocol, self.jobs) {
             (Protocol::Atomic, Jobs::Running) => true,
             (Protocol::Atomic, Jobs::None) => false,
             (Protocol::Atomic, Jobs::Unknown) => {
                 return Err("a node did not say whether it still works on it".to_owned());
             }
-            (Protocol::Classic, _) => open || copies == Copies::Suspect,
+            (Protocol::Classic, _) => open,
         };
-        if !open && self.target_is_forgotten() || !begun && self.intent.protocol == Protocol::Atomic {
-            return Ok(Fate::Stayed(NOT_MOVED.to_owned()));
+        if (begun || classic) && self.target_follows(owner) {
+            return Ok(if open { Fate::Close { owner: owner.id.clone() } } else { Fate::Stayed(NOT_MOVED.to_owned()) });
         }
-        if !begun {
-            return match self.target(owner, slot).map(View::itself) {
-                Ok(Some(target)) => Ok(Fate::Ask { owner: owner.id.clone(), target: target.id.clone() }),
-                // Who forgot nobody has no flag that was cleared: none was set.
-                _ if self.remembers_the_target(owner) => Ok(Fate::Stayed(NOT_MOVED.to_owned())),
-                Ok(None) => Err("the target does not list itself".to_owned()),
-                Err(why) => Err(why),
-            };
-        }
-        if self.target_follows(owner) {
-            let flagged = || Fate::Close { owner: owner.id.clone() };
-            return Ok(if open { flagged() } else { Fate::Stayed(NOT_MOVED.to_owned()) });
+        match (begun, classic) {
+            (true, _) => {}
+            (false, false) => return Ok(Fate::Stayed(NOT_MOVED.to_owned())),
+            (false, true) => {
+                return match self.ask(owner, slot) {
+                    // Where nobody was forgotten and nothing restarted, a flag that is not there was never set, unless a person took it: the
+                    // target's own is there still.
+                    Err(_) if self.is_as_it_was(owner) && self.remembers_the_target(owner) => {
+                        Ok(Fate::Stayed(NOT_MOVED.to_owned()))
+                    }
+                    fate => fate,
+                };
+            }
         }
         let still_there = |id: &&NodeId| Some(*id) != heirs.target && **id != owner.id;
         let mut source_shard: Vec<NodeId> = self.intent.source_shard.iter().filter(still_there).cloned().collect();
@@ -139,21 +153,29 @@ impl Scene<'_> {
         let itself = target.itself().expect("a view was chosen by its own line");
         let believed = target.nodes.iter().find(|node| node.slots.contains(slot));
         if believed.is_none_or(|believed| believed.id != owner.id) {
-            // While Redis imports a slot, it hears of no new owner: after a failover of the source, of none at all.
-            let deaf = copies == Copies::Suspect && itself.open.iter().any(|open| open.slot == slot);
-            if deaf {
+            // While Redis imports a slot, it hears of no new owner: after a failover of the source, of none at all. It takes our word for
+            // it once it knows that one as a primary; till then it would lose its flag and get no other.
+            let knows = target.nodes.iter().any(|node| node.id == owner.id && node.role == Role::Primary);
+            let deaf = !self.is_as_it_was(owner) && itself.open.iter().any(|open| open.slot == slot);
+            if deaf && knows {
                 return Ok(Fate::Rebind { owner: owner.id.clone(), target: itself.id.clone() });
             }
             return Err("the target does not see its owner as its owner yet".to_owned());
         }
-        Ok(Fate::Resume { source: owner.id.clone(), target: itself.id.clone(), copies })
+        Ok(Fate::Resume { source: owner.id.clone(), target: itself.id.clone(), copies: self.copies(owner, slot) })
+    }
+
+    /// Nothing is open any more: the target has to say whether it holds keys of it.
+    fn ask(&self, owner: &NodeRecord, slot: SlotId) -> Result<Fate, String> {
+        let target = self.target(owner, slot)?;
+        let target = target.itself().expect("a view was chosen by its own line").id.clone();
+        Ok(Fate::Ask { owner: owner.id.clone(), target, suspect: !self.is_as_it_was(owner) })
     }
 
     /// Whether `owner` leads what the target led when we began. Who gives a slot away has not got it.
     fn arrived(&self, owner: &NodeRecord, slot: SlotId) -> bool {
         let Intent { source, target, target_shard, .. } = self.intent;
-        let gives = |open: &OpenSlot| open.slot == slot && matches!(open.direction, OpenDirection::Migrating(_));
-        if owner.id == *source || owner.open.iter().any(gives) {
+        if owner.id == *source || gives(owner, slot) {
             return false;
         }
         let leads = |first: &NodeId| leader(first, self.views).is_some_and(|node| node.id == owner.id);
@@ -167,7 +189,8 @@ impl Scene<'_> {
         }
     }
 
-    /// Who leads the target's shard now. A target's word that it follows somebody tells of its heir only while nobody else can be that.
+    /// Who leads the target's shard now. If the target follows somebody, that one; unless another member of its shard leads something too
+    /// and may be whom it was succeeded by before it moved on: then only an importing flag tells.
     fn target(&self, owner: &NodeRecord, slot: SlotId) -> Result<&View, String> {
         let Intent { target, target_shard, .. } = self.intent;
         let others: Vec<NodeId> = target_shard.iter().filter(|id| **id != owner.id).cloned().collect();
@@ -178,22 +201,22 @@ impl Scene<'_> {
                 if outlived(view, target) {
                     Ok(view)
                 } else {
-                    Err("the target cannot be asked, and was not succeeded".to_owned())
+                    Err(format!("the target cannot be asked, and was not succeeded; {MEND_IT}"))
                 }
             }
             Some(Role::Replica { .. }) => {
                 let heir = heirs(self.intent, self.views).target.filter(|heir| **heir != owner.id);
                 let view = heir.and_then(|heir| self.view_of(heir));
-                let view = view.ok_or("the target's shard has no reachable primary")?;
+                let view = view.ok_or_else(|| format!("the target's shard has no reachable primary; {MEND_IT}"))?;
                 let reigns = |id: &NodeId| match own_word(id, self.views) {
                     Some(node) => node.role == Role::Primary,
                     None => !outlived(view, id),
                 };
-                let rival = others.iter().any(|id| Some(id) != heir && id != target && reigns(id));
+                let may_have_succeeded = others.iter().any(|id| Some(id) != heir && id != target && reigns(id));
                 // Valkey's replicas import with their primary, whom they succeed.
                 let imports =
                     |open: &OpenSlot| open.slot == slot && matches!(open.direction, OpenDirection::Importing(_));
-                if rival && !view.itself().is_some_and(|node| node.open.iter().any(imports)) {
+                if may_have_succeeded && !view.itself().is_some_and(|node| node.open.iter().any(imports)) {
                     return Err("who succeeded the target is not known".to_owned());
                 }
                 Ok(view)
@@ -207,10 +230,13 @@ impl Scene<'_> {
         leader(&self.intent.source, self.views).is_some() || !self.view_of(&owner.id).is_some_and(known)
     }
 
-    /// Whether nobody knows any node of the target's shard: nobody can be asked for keys, and none will come back by itself.
-    fn target_is_forgotten(&self) -> bool {
+    /// Whether nobody knows any node of the target's shard, though everybody was heard whom `owner` has not given up: nobody can be asked for
+    /// keys, and none comes back by itself.
+    fn target_is_forgotten(&self, owner: &NodeRecord) -> bool {
+        let Some(view) = self.view_of(&owner.id) else { return false };
+        let heard = |node: &NodeRecord| is_given_up(node.state) || self.view_of(&node.id).is_some();
         let mut known = self.views.iter().flat_map(|view| &view.nodes);
-        !known.any(|node| self.intent.target_shard.contains(&node.id))
+        view.nodes.iter().all(heard) && !known.any(|node| self.intent.target_shard.contains(&node.id))
     }
 
     /// Whether `owner` knows every node of the target's shard.
@@ -270,11 +296,18 @@ impl Scene<'_> {
         if heard || shard.iter().all(given_up) { Ok(()) } else { Err("its source cannot be asked".to_owned()) }
     }
 
-    fn copies(&self, owner: &NodeRecord) -> Copies {
-        let view = self.view_of(&owner.id);
-        let same_process = view.is_some_and(|view| view.run_id == self.intent.source_run_id);
+    /// An owner that does not give the slot away answers nil for keys that have gone, and clients write them anew there: then both copies
+    /// may be live, as they may be when it is not what it was.
+    fn copies(&self, owner: &NodeRecord, slot: SlotId) -> Copies {
+        let as_we_left_it = self.intent.protocol == Protocol::Atomic || gives(owner, slot);
+        if self.is_as_it_was(owner) && as_we_left_it { Copies::Ours } else { Copies::Suspect }
+    }
+
+    /// Whether the source owns the slots in the same process and the same reign as when we began.
+    fn is_as_it_was(&self, owner: &NodeRecord) -> bool {
+        let same_process = self.view_of(&owner.id).is_some_and(|view| view.run_id == self.intent.source_run_id);
         let same_reign = owner.id == self.intent.source && owner.config_epoch == self.intent.source_epoch;
-        if same_process && same_reign { Copies::Ours } else { Copies::Suspect }
+        same_process && same_reign
     }
 
     /// The only member of `shard` that calls itself a primary. Of several that take each other for primaries, `expected`:
@@ -290,7 +323,7 @@ impl Scene<'_> {
         };
         let at_peace = || reigning.iter().all(|view| reigning.iter().all(|other| recognises(view, other)));
         match reigning.as_slice() {
-            [] => Err(format!("the {role}'s shard has no reachable primary")),
+            [] => Err(format!("the {role}'s shard has no reachable primary; {MEND_IT}")),
             [view] => Ok(view),
             several => several
                 .iter()
@@ -299,6 +332,11 @@ impl Scene<'_> {
                 .ok_or_else(|| format!("two nodes of the {role}'s shard call themselves primaries")),
         }
     }
+}
+
+/// Whether a node has opened the slot to give it away.
+fn gives(node: &NodeRecord, slot: SlotId) -> bool {
+    node.open.iter().any(|open| open.slot == slot && matches!(open.direction, OpenDirection::Migrating(_)))
 }
 
 /// What every primary says of itself.

@@ -218,21 +218,26 @@ async fn parted(
     Ok((names(present), names(absent)))
 }
 
-/// Which of `slots`, that stand open nowhere, hold keys on `node`: these are importing from `other` again, so that whoever looks next
-/// sees that they are not done.
+/// Which of `slots`, that stand open nowhere, hold keys on `node`. With `reopen`, these are importing from `other` then, so that whoever
+/// looks next sees that they are not done.
 ///
 /// # Errors
 /// What kept it from being said, in words.
-pub(super) async fn reopen_held(
+pub(super) async fn held(
     node: &Address,
     slots: &[SlotId],
-    other: &NodeId,
+    (other, reopen): (&NodeId, bool),
     context: &Context,
 ) -> Result<SlotSet, String> {
     let cluster = &*context.cluster;
     let can = question(cluster, node, &Abilities).await?;
+    let list = |held: &SlotSet| held.iter().collect::<Vec<_>>();
     if can.atomic == Some(AtomicProtocol::RedisMigrationImport) {
-        return unhide(node, slots, other, context).await;
+        let held = unhide(node, slots, other, context).await?;
+        if !reopen {
+            close(node, &list(&held), context).await?;
+        }
+        return Ok(held);
     }
     let databases = can.databases.ok_or("how many databases the target has is not known: allow 'CONFIG GET'")?;
     let mut held = Vec::new();
@@ -244,7 +249,9 @@ pub(super) async fn reopen_held(
         }
     }
     let held: SlotSet = held.into_iter().collect();
-    import_from(node, &held.iter().collect::<Vec<_>>(), other, context).await?;
+    if reopen {
+        import_from(node, &list(&held), other, context).await?;
+    }
     Ok(held)
 }
 
@@ -325,9 +332,19 @@ pub async fn import_from(node: &Address, slots: &[SlotId], source: &NodeId, cont
 pub async fn unhide(node: &Address, slots: &[SlotId], other: &NodeId, context: &Context) -> Result<SlotSet, String> {
     let mut found = Vec::new();
     for part in slots.chunks(SLOTS_AT_ONCE) {
-        import_from(node, part, other, context).await?;
         let counted = CountKeysInSlots { slots: part.iter().copied().collect(), db: 0 };
-        let counts = question(&*context.cluster, node, &counted).await?;
+        let counts = async {
+            import_from(node, part, other, context).await?;
+            question(&*context.cluster, node, &counted).await
+        };
+        let counts = match counts.await {
+            Ok(counts) => counts,
+            Err(why) => {
+                // Some may stand open now that nobody means to move.
+                drop(close(node, part, context).await);
+                return Err(why);
+            }
+        };
         let (empty, held): (Vec<_>, Vec<_>) = counts.into_iter().partition(|(_, keys)| *keys == 0);
         found.extend(held.into_iter().map(|(slot, _)| slot));
         close(node, &empty.into_iter().map(|(slot, _)| slot).collect::<Vec<_>>(), context).await?;

@@ -18,7 +18,7 @@ use super::{Context, ProtocolChoice, home, wording};
 use crate::cluster::capability::Abilities;
 use crate::cluster::question::{AtomicJobs, AtomicProtocol};
 use crate::cluster::{AskError, Lane, ReplyError, ask};
-use crate::model::{Address, NodeId, NodeRecord, Protocol, Role, SlotId, SlotSet};
+use crate::model::{Address, NodeId, NodeRecord, Protocol, SlotId, SlotSet};
 
 /// Between two looks at a cluster that is failing over: elections take a second or two.
 const SETTLE_PAUSE: Duration = Duration::from_millis(300);
@@ -75,9 +75,14 @@ pub(super) async fn settle(
         Protocol::Classic => ProtocolChoice::Classic,
     };
     loop {
-        let views = teller.meanwhile(look(addresses, context)).await;
+        let mut views = teller.meanwhile(look(addresses, context)).await;
         let jobs = match intent.protocol {
-            Protocol::Atomic => jobs_of(intent, &views, context).await,
+            Protocol::Atomic => {
+                let jobs = jobs_of(intent, &views, context).await;
+                // One may have ended since that look, and moved slots.
+                views = teller.meanwhile(look(addresses, context)).await;
+                jobs
+            }
             Protocol::Classic => Jobs::None,
         };
         let mut ending = Ending { keys, collided: collided.iter().copied().collect(), ..Ending::default() };
@@ -85,7 +90,7 @@ pub(super) async fn settle(
         let mut close: Vec<(SlotId, NodeId)> = Vec::new();
         let mut rebind: Vec<(SlotId, NodeId, NodeId)> = Vec::new();
         let mut resume: BTreeMap<(NodeId, NodeId, Copies), Vec<SlotId>> = BTreeMap::new();
-        let mut asked: BTreeMap<(NodeId, NodeId), Vec<SlotId>> = BTreeMap::new();
+        let mut asked: BTreeMap<(NodeId, NodeId, bool), Vec<SlotId>> = BTreeMap::new();
         for (slot, fate) in fate::fates(intent, &views, jobs) {
             match fate {
                 Fate::Moved => moved.push(slot),
@@ -93,7 +98,9 @@ pub(super) async fn settle(
                 Fate::Rebind { owner, target } => rebind.push((slot, owner, target)),
                 Fate::Stayed(reason) => ending.stayed.push((slot, reason)),
                 Fate::Ask { .. } if vacant.contains(&slot) => ending.stayed.push((slot, NOT_MOVED.to_owned())),
-                Fate::Ask { owner, target } => asked.entry((owner, target)).or_default().push(slot),
+                Fate::Ask { owner, target, suspect } => {
+                    asked.entry((owner, target, suspect)).or_default().push(slot);
+                }
                 Fate::Hold(reason) => ending.unsettled.push((slot, reason)),
                 Fate::Resume { .. } if collided.contains(&slot) => {
                     ending.unsettled.push((slot, "both nodes hold a live copy of a key".to_owned()));
@@ -103,19 +110,13 @@ pub(super) async fn settle(
                 }
             }
         }
-        for ((owner, target), slots) in asked {
-            let at = views.iter().find(|view| view.itself().is_some_and(|node| node.id == target));
-            let held = match at {
-                Some(view) => home::reopen_held(&view.address, &slots, &owner, context).await,
-                None => Err("its target cannot be asked".to_owned()),
-            };
+        for ((owner, target, suspect), slots) in asked {
+            let view = views.iter().find(|view| view.itself().is_some_and(|node| node.id == target));
+            let at = view.map(|view| &view.address).expect("a fate names nodes that were heard");
+            let held = teller.meanwhile(home::held(at, &slots, (&owner, suspect), context)).await;
             for slot in slots {
                 match &held {
-                    Ok(held) if held.contains(slot) => {
-                        ending
-                            .unsettled
-                            .push((slot, "its flags are gone, and keys of it are on the target".to_owned()));
-                    }
+                    Ok(held) if held.contains(slot) => ending.unsettled.push((slot, lost_flags(at, suspect))),
                     Ok(_) => {
                         vacant.insert(slot);
                         ending.stayed.push((slot, NOT_MOVED.to_owned()));
@@ -189,6 +190,13 @@ async fn close_flags(moved: &[(SlotId, NodeId)], views: &[View], context: &Conte
     }
 }
 
+/// What is the matter with a slot without flags of which the target holds keys. While its source is what it was, its clients had nil for
+/// them and may have written them anew: only who compares values may bring the two together.
+fn lost_flags(target: &Address, suspect: bool) -> String {
+    let lost = format!("its flags are gone, and keys of it are on {target}");
+    if suspect { lost } else { format!("{lost}: `ballast fix` brings them home") }
+}
+
 /// Tells targets who owns slots that they import. They hear no such thing while a slot is importing, and must not be without its flag
 /// for longer than a pipeline takes: at a restart Redis and Valkey delete keys of slots that are neither owned nor importing.
 async fn rebind_all(rebind: &[(SlotId, NodeId, NodeId)], views: &[View], context: &Context) {
@@ -225,14 +233,15 @@ async fn route_of(
     survey::route((from, to), (can_from.as_ref(), can_to.as_ref()), choice, None)
 }
 
-/// Whether a server still works on an atomic migration of any slot of `intent`. Each end has to be heard: its primary, or everybody
-/// who is left of it.
+/// Whether a server still works on an atomic migration of any slot of `intent`. Each end has to be heard: whoever leads where it
+/// is, or everybody who is left of its shard.
 async fn jobs_of(intent: &Intent, views: &[View], context: &Context) -> Jobs {
-    let shards = [&intent.source_shard, &intent.target_shard];
-    let mut answered: Vec<&NodeRecord> = Vec::new();
+    let ends = [(&intent.source, &intent.source_shard), (&intent.target, &intent.target_shard)];
+    let leaders = ends.map(|(end, _)| fate::leader(end, views).map(|node| &node.id));
+    let mut answered: BTreeSet<&NodeId> = BTreeSet::new();
     for view in views {
-        let Some(itself) = view.itself() else { continue };
-        if !shards.iter().any(|shard| shard.contains(&itself.id)) {
+        let Some(NodeRecord { id, .. }) = view.itself() else { continue };
+        if !ends.iter().any(|(_, shard)| shard.contains(id)) && !leaders.contains(&Some(id)) {
             continue;
         }
         for protocol in [AtomicProtocol::ValkeyMigrateSlots, AtomicProtocol::RedisMigrationImport] {
@@ -250,18 +259,17 @@ async fn jobs_of(intent: &Intent, views: &[View], context: &Context) -> Jobs {
                 Err(_) => return Jobs::Unknown,
             }
         }
-        answered.push(itself);
+        answered.insert(id);
     }
     let gone = |id: &NodeId| {
         let mut seen = views.iter().filter_map(|view| view.nodes.iter().find(|node| node.id == *id));
         seen.all(|node| fate::is_given_up(node.state))
     };
-    let heard = |shard: &[NodeId]| {
-        let mut leads = answered.iter().filter(|node| node.role == Role::Primary);
-        let told = |id: &NodeId| answered.iter().any(|node| node.id == *id) || gone(id);
-        leads.any(|node| shard.contains(&node.id)) || shard.iter().all(told)
-    };
-    if shards.iter().all(|shard| heard(shard)) { Jobs::None } else { Jobs::Unknown }
+    let heard = ends.iter().zip(leaders).all(|((_, shard), leader)| {
+        leader.is_some_and(|leader| answered.contains(leader))
+            || shard.iter().all(|id| answered.contains(id) || gone(id))
+    });
+    if heard { Jobs::None } else { Jobs::Unknown }
 }
 
 /// What every node says, found through `addresses` and what those whom they know know. Who does not answer is missing.
@@ -293,7 +301,7 @@ pub(super) async fn who_are_you(node: &Address, context: &Context) -> Result<Vie
 }
 
 /// What a slot stayed for is known to the machine that tried, not to the look that followed.
-pub(super) fn keep_reasons(ending: &mut Ending, reasons: &BTreeMap<SlotId, String>) {
+fn keep_reasons(ending: &mut Ending, reasons: &BTreeMap<SlotId, String>) {
     for (slot, reason) in ending.stayed.iter_mut().chain(&mut ending.unsettled) {
         if let Some(known) = reasons.get(slot) {
             reason.clone_from(known);

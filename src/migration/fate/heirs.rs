@@ -11,7 +11,7 @@ pub(super) fn own_word<'a>(id: &NodeId, views: &'a [View]) -> Option<&'a NodeRec
 
 /// Who leads now where `first` is: itself, or whom it follows by its own word, and whom that one follows. Absent when one of them
 /// was not heard; a ring has no leader.
-pub(super) fn leader<'a>(first: &NodeId, views: &'a [View]) -> Option<&'a NodeRecord> {
+pub(in crate::migration) fn leader<'a>(first: &NodeId, views: &'a [View]) -> Option<&'a NodeRecord> {
     let mut node = own_word(first, views)?;
     for _ in views {
         match &node.role {
