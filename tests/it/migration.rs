@@ -124,6 +124,9 @@ async fn a_half_moved_slot_whose_flags_were_taken_away_is_left_as_it_is_until_it
         let ballast = Ballast::new();
         let mut rounds = 0;
         for words in [8, 14, 20, 26, 33, 40] {
+            if rounds == 2 {
+                break;
+            }
             let slots = scene.slots_of(0).await.iter().take(300).collect();
             let (plan, snapshot) = scene.plan(1, &slots).await;
             cut_after(words, plan, &snapshot, &scene.context).await;
@@ -141,6 +144,10 @@ async fn a_half_moved_slot_whose_flags_were_taken_away_is_left_as_it_is_until_it
                     node.call(Command::new("CLUSTER SETSLOT").arg(slot).arg("STABLE")).await.expect("closed");
                 }
             }
+            // Some had been given to the target, and the source had not heard so.
+            cluster.wait_until_agreed().await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+            let owned = scene.slots_of(0).await;
+            apart.retain(|slot| owned.contains(*slot));
             let recover = async || {
                 migration::recover(&cluster.addresses(), &scene.context).await.expect("the journal is readable")
             };
@@ -201,15 +208,16 @@ async fn a_source_that_is_succeeded_by_a_newcomer_of_its_shard_holds_nothing_up(
             intent.source_shard.retain(|member| *member != heir.id);
             journal.begin(&intent).expect("noted");
         }
-        eventually("the heir may take over", Duration::from_secs(20), async || {
+        let mut looks = 0;
+        eventually("the heir takes over", Duration::from_secs(60), async || {
             let info = heir.server.text(Command::new("INFO replication")).await.ok()?;
-            if info.contains("role:master") {
-                return Some(());
+            // Said again, it begins anew: only once it has had its five seconds.
+            if !info.contains("role:master") && looks % 12 == 0 {
+                drop(heir.server.call(Command::new("CLUSTER FAILOVER")).await);
             }
-            // Refused while one is under way.
-            drop(heir.server.call(Command::new("CLUSTER FAILOVER")).await);
+            looks += 1;
             sleep(Duration::from_millis(500)).await;
-            None
+            info.contains("role:master").then_some(())
         })
         .await;
         let context = Context { journal: Arc::new(journal), ..scene.context.clone() };
