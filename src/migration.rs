@@ -15,6 +15,7 @@ mod fate;
 mod functions;
 mod governor;
 mod home;
+mod inquiry;
 mod journal;
 mod machine;
 mod pace;

@@ -336,6 +336,9 @@ async fn without_strays(slots: &SlotSet, route: &Route, context: &Context) -> Re
     let commands = wording::count_keys(&list, route.databases);
     let replies = context.cluster.call(target, Lane::Control, &commands, QUESTION_PATIENCE).await;
     let counts = replies.map_err(|error| format!("the target: {}", crate::telemetry::chain(&error)))?;
+    if counts.len() != commands.len() {
+        return Err("the target did not count its keys: it gave fewer replies than it got commands".to_owned());
+    }
     let counts = wording::read_key_counts(counts, list.len(), route.databases);
     let counts = counts.map_err(|error| format!("the target did not count its keys: {error}"))?;
     let vacant: SlotSet = list.into_iter().zip(counts).filter(|(_, keys)| *keys == 0).map(|(slot, _)| slot).collect();

@@ -25,10 +25,9 @@ pub(super) enum Fate {
     Close { owner: NodeId },
     /// Nothing is open, and its source owns it, or somebody else who got it from other hands.
     Stayed(String),
-    /// Nothing is open, and its source owns it. It was not moved, unless the target holds keys of it: whoever forgets a node
-    /// (`CLUSTER FORGET`) clears the flags that name it, a person may have said `STABLE`, and on Redis a successor has no flags. `suspect`: the
-    /// source is not what it was, so that no copy on the target is taken for an older one.
-    Ask { owner: NodeId, target: NodeId, suspect: bool },
+    /// Its source owns it and does not give it away. It was not moved, unless the target holds keys of it: whoever forgets a node
+    /// (`CLUSTER FORGET`) clears the flags that name it, a person may have said `STABLE`, and on Redis a successor has no flags.
+    Ask(Inquiry),
     /// Take it up again.
     Resume { source: NodeId, target: NodeId, copies: Copies },
     /// The source failed over, and the target cannot hear so while it imports the slot: it has to be told. Its keys stay
@@ -43,6 +42,19 @@ const MEND_IT: &str = "bring it back, or have all others forget it (CLUSTER FORG
 
 /// Why a slot stayed that nobody began to move.
 pub(super) const NOT_MOVED: &str = "it was not moved";
+
+/// What the target of slots is asked that are not given away: whether it holds keys of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Inquiry {
+    /// Who owns them.
+    pub(super) owner: NodeId,
+    /// Who is asked.
+    pub(super) target: NodeId,
+    /// The owner is not what it was when we began: no copy on the target is taken for an older one, so that they may go on.
+    pub(super) suspect: bool,
+    /// The target imports them.
+    pub(super) open: bool,
+}
 
 /// Whether a server still works on an atomic job of the intent's slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +123,7 @@ impl Scene<'_> {
             }
             // The source may have been succeeded by it, and keys be on the target.
             return if classic && !self.source_is_known(owner) {
-                self.ask(owner, slot)
+                self.ask(owner, slot, false)
             } else {
                 Ok(Fate::Stayed(elsewhere))
             };
@@ -128,14 +140,20 @@ impl Scene<'_> {
             }
             (Protocol::Classic, _) => open,
         };
-        if (begun || classic) && self.target_follows(owner) {
+        let imports = |node: &NodeRecord| {
+            node.open.iter().any(|open| open.slot == slot && matches!(open.direction, OpenDirection::Importing(_)))
+        };
+        if (begun || classic) && self.target_follows(owner) && !primaries(self.views).any(imports) {
             return Ok(if open { Fate::Close { owner: owner.id.clone() } } else { Fate::Stayed(NOT_MOVED.to_owned()) });
         }
         match (begun, classic) {
+            // Its clients had nil for what has gone, and may have written it anew, whoever took its flag. After a death between the two
+            // flags the target holds nothing.
+            (true, true) if self.is_as_it_was(owner) && !gives(owner, slot) => return self.ask(owner, slot, true),
             (true, _) => {}
             (false, false) => return Ok(Fate::Stayed(NOT_MOVED.to_owned())),
             (false, true) => {
-                return match self.ask(owner, slot) {
+                return match self.ask(owner, slot, false) {
                     // Where nobody was forgotten and nothing restarted, a flag that is not there was never set, unless a person took it: the
                     // target's own is there still.
                     Err(_) if self.is_as_it_was(owner) && self.remembers_the_target(owner) => {
@@ -162,14 +180,18 @@ impl Scene<'_> {
             }
             return Err("the target does not see its owner as its owner yet".to_owned());
         }
-        Ok(Fate::Resume { source: owner.id.clone(), target: itself.id.clone(), copies: self.copies(owner, slot) })
+        Ok(Fate::Resume { source: owner.id.clone(), target: itself.id.clone(), copies: self.copies(owner) })
     }
 
-    /// Nothing is open any more: the target has to say whether it holds keys of it.
-    fn ask(&self, owner: &NodeRecord, slot: SlotId) -> Result<Fate, String> {
-        let target = self.target(owner, slot)?;
-        let target = target.itself().expect("a view was chosen by its own line").id.clone();
-        Ok(Fate::Ask { owner: owner.id.clone(), target, suspect: !self.is_as_it_was(owner) })
+    /// The target has to say whether it holds keys of it. `open`: whether a flag stands somewhere.
+    fn ask(&self, owner: &NodeRecord, slot: SlotId, open: bool) -> Result<Fate, String> {
+        let target = self.target(owner, slot)?.itself().expect("a view was chosen by its own line");
+        let imports = target.open.iter().any(|open| open.slot == slot);
+        if open && !imports {
+            return Err("it is open on another node than its target".to_owned());
+        }
+        let suspect = !self.is_as_it_was(owner);
+        Ok(Fate::Ask(Inquiry { owner: owner.id.clone(), target: target.id.clone(), suspect, open: imports }))
     }
 
     /// Whether `owner` leads what the target led when we began. Who gives a slot away has not got it.
@@ -236,7 +258,7 @@ impl Scene<'_> {
         let Some(view) = self.view_of(&owner.id) else { return false };
         let heard = |node: &NodeRecord| is_given_up(node.state) || self.view_of(&node.id).is_some();
         let mut known = self.views.iter().flat_map(|view| &view.nodes);
-        view.nodes.iter().all(heard) && !known.any(|node| self.intent.target_shard.contains(&node.id))
+        !known.any(|node| self.intent.target_shard.contains(&node.id)) && view.nodes.iter().all(heard)
     }
 
     /// Whether `owner` knows every node of the target's shard.
@@ -296,11 +318,8 @@ impl Scene<'_> {
         if heard || shard.iter().all(given_up) { Ok(()) } else { Err("its source cannot be asked".to_owned()) }
     }
 
-    /// An owner that does not give the slot away answers nil for keys that have gone, and clients write them anew there: then both copies
-    /// may be live, as they may be when it is not what it was.
-    fn copies(&self, owner: &NodeRecord, slot: SlotId) -> Copies {
-        let as_we_left_it = self.intent.protocol == Protocol::Atomic || gives(owner, slot);
-        if self.is_as_it_was(owner) && as_we_left_it { Copies::Ours } else { Copies::Suspect }
+    fn copies(&self, owner: &NodeRecord) -> Copies {
+        if self.is_as_it_was(owner) { Copies::Ours } else { Copies::Suspect }
     }
 
     /// Whether the source owns the slots in the same process and the same reign as when we began.

@@ -64,6 +64,8 @@ const MOST_STALLS: u32 = 10;
 const STALL_PAUSE: Duration = Duration::from_millis(100);
 /// How often a `SETSLOT` is said again while replicas lag.
 const MOST_RETRIES: u32 = 6;
+/// For so many commands of a pipeline replicas are waited for.
+const MOST_WAITS: u32 = 15;
 
 /// Brings the keys of `slots` home. `flagged` are those among them that were importing before: a slot that keeps keys keeps
 /// its flag too, and the others are closed in any case.
@@ -218,41 +220,57 @@ async fn parted(
     Ok((names(present), names(absent)))
 }
 
-/// Which of `slots`, that stand open nowhere, hold keys on `node`. With `reopen`, these are importing from `other` then, so that whoever
-/// looks next sees that they are not done.
+/// What is known of the importing flags of slots on a node, and what becomes of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flags {
+    /// They stand, and stay.
+    Standing,
+    /// There are none, and none are left.
+    Absent,
+    /// There are none; slots with keys are importing afterwards, so that whoever looks next sees that they are not done.
+    Wanted,
+}
+
+/// Which of `slots` hold keys on `node`, a primary before and after; `other` is whom flags name that are set meanwhile.
 ///
 /// # Errors
 /// What kept it from being said, in words.
 pub(super) async fn held(
     node: &Address,
     slots: &[SlotId],
-    (other, reopen): (&NodeId, bool),
+    (other, flags): (&NodeId, Flags),
     context: &Context,
 ) -> Result<SlotSet, String> {
     let cluster = &*context.cluster;
     let can = question(cluster, node, &Abilities).await?;
     let list = |held: &SlotSet| held.iter().collect::<Vec<_>>();
-    if can.atomic == Some(AtomicProtocol::RedisMigrationImport) {
-        let held = unhide(node, slots, other, context).await?;
-        if !reopen {
-            close(node, &list(&held), context).await?;
+    let hides = can.atomic == Some(AtomicProtocol::RedisMigrationImport) && flags != Flags::Standing;
+    let held = if hides {
+        unhide(node, slots, other, context).await?
+    } else {
+        let databases = can.databases.ok_or("how many databases the target has is not known: allow 'CONFIG GET'")?;
+        let mut held = Vec::new();
+        for part in slots.chunks(SLOTS_AT_ONCE) {
+            for db in 0..databases {
+                let counted = CountKeysInSlots { slots: part.iter().copied().collect(), db };
+                let counts = question(cluster, node, &counted).await?;
+                held.extend(counts.into_iter().filter(|(_, keys)| *keys > 0).map(|(slot, _)| slot));
+            }
         }
-        return Ok(held);
+        held.into_iter().collect()
+    };
+    match flags {
+        Flags::Absent if hides => close(node, &list(&held), context).await?,
+        Flags::Wanted if !hides => import_from(node, &list(&held), other, context).await?,
+        _ => {}
     }
-    let databases = can.databases.ok_or("how many databases the target has is not known: allow 'CONFIG GET'")?;
-    let mut held = Vec::new();
-    for part in slots.chunks(SLOTS_AT_ONCE) {
-        for db in 0..databases {
-            let counted = CountKeysInSlots { slots: part.iter().copied().collect(), db };
-            let counts = question(cluster, node, &counted).await?;
-            held.extend(counts.into_iter().filter(|(_, keys)| *keys > 0).map(|(slot, _)| slot));
-        }
+    // A node that was demoted meanwhile forgets its keys, and had none to count.
+    let role =
+        cluster.call(node, Lane::Control, &[wording::role()], PATIENCE).await.map_err(|error| error.to_string())?;
+    match wording::says_primary(role.into_iter().next().unwrap_or(Reply::Nil)) {
+        Ok(true) => Ok(held),
+        _ => Err("the target is no primary any more".to_owned()),
     }
-    let held: SlotSet = held.into_iter().collect();
-    if reopen {
-        import_from(node, &list(&held), other, context).await?;
-    }
-    Ok(held)
 }
 
 async fn count(cluster: &dyn Cluster, node: &Address, slot: SlotId, databases: u32) -> Result<u64, String> {
@@ -280,8 +298,9 @@ async fn setslot(cluster: &dyn Cluster, node: &Address, commands: &[Command], re
     if commands.is_empty() {
         return Ok(());
     }
-    // Valkey waits two seconds for the replicas, for each command.
-    let patience = PATIENCE + Duration::from_secs(2) * u32::try_from(commands.len()).unwrap_or(u32::MAX);
+    // Valkey waits two seconds for the replicas, for each command; where more than a few wait so long, none succeeds.
+    let waits = u32::try_from(commands.len()).unwrap_or(u32::MAX).min(MOST_WAITS);
+    let patience = PATIENCE + Duration::from_secs(2) * waits;
     for attempt in 0.. {
         let replies = cluster.call(node, Lane::Control, commands, patience).await.map_err(|error| error.to_string())?;
         let refusals: Vec<_> = replies.into_iter().filter_map(|reply| reply.ok().err()).collect();

@@ -8,13 +8,14 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::call::{Copies, Ending, QUESTION_PATIENCE};
-use super::fate::{self, Fate, Jobs, NOT_MOVED, Recovery};
+use super::fate::{self, Fate, Inquiry, Jobs, NOT_MOVED, Recovery};
 use super::governor::Governor;
+use super::inquiry::{self, Word};
 use super::journal::{Intent, IntentId, JournalError};
 use super::machine::{Driver, Load, Machine};
 use super::progress::{SETTLE, Teller, Weights};
 use super::survey::{self, Route, View, WhoAreYou};
-use super::{Context, ProtocolChoice, home, wording};
+use super::{Context, ProtocolChoice, wording};
 use crate::cluster::capability::Abilities;
 use crate::cluster::question::{AtomicJobs, AtomicProtocol};
 use crate::cluster::{AskError, Lane, ReplyError, ask};
@@ -65,6 +66,7 @@ pub(super) async fn settle(
     let mut collided: BTreeSet<SlotId> = collided.iter().collect();
     let mut reasons: BTreeMap<SlotId, String> = BTreeMap::new();
     let mut vacant: BTreeSet<SlotId> = BTreeSet::new();
+    let mut apart: BTreeMap<SlotId, String> = BTreeMap::new();
     let mut keys = 0;
     // Nobody feels the pulse here: what was begun is to be over soon.
     let governor = Governor::new(context);
@@ -90,17 +92,16 @@ pub(super) async fn settle(
         let mut close: Vec<(SlotId, NodeId)> = Vec::new();
         let mut rebind: Vec<(SlotId, NodeId, NodeId)> = Vec::new();
         let mut resume: BTreeMap<(NodeId, NodeId, Copies), Vec<SlotId>> = BTreeMap::new();
-        let mut asked: BTreeMap<(NodeId, NodeId, bool), Vec<SlotId>> = BTreeMap::new();
+        let mut asked: BTreeMap<Inquiry, Vec<SlotId>> = BTreeMap::new();
         for (slot, fate) in fate::fates(intent, &views, jobs) {
             match fate {
                 Fate::Moved => moved.push(slot),
                 Fate::Close { owner } => close.push((slot, owner)),
                 Fate::Rebind { owner, target } => rebind.push((slot, owner, target)),
                 Fate::Stayed(reason) => ending.stayed.push((slot, reason)),
-                Fate::Ask { .. } if vacant.contains(&slot) => ending.stayed.push((slot, NOT_MOVED.to_owned())),
-                Fate::Ask { owner, target, suspect } => {
-                    asked.entry((owner, target, suspect)).or_default().push(slot);
-                }
+                Fate::Ask(_) if vacant.contains(&slot) => ending.stayed.push((slot, NOT_MOVED.to_owned())),
+                Fate::Ask(_) if apart.contains_key(&slot) => ending.unsettled.push((slot, apart[&slot].clone())),
+                Fate::Ask(inquiry) => asked.entry(inquiry).or_default().push(slot),
                 Fate::Hold(reason) => ending.unsettled.push((slot, reason)),
                 Fate::Resume { .. } if collided.contains(&slot) => {
                     ending.unsettled.push((slot, "both nodes hold a live copy of a key".to_owned()));
@@ -110,29 +111,34 @@ pub(super) async fn settle(
                 }
             }
         }
-        for ((owner, target, suspect), slots) in asked {
-            let view = views.iter().find(|view| view.itself().is_some_and(|node| node.id == target));
+        for (inquiry, slots) in asked {
+            let view = views.iter().find(|view| view.itself().is_some_and(|node| node.id == inquiry.target));
             let at = view.map(|view| &view.address).expect("a fate names nodes that were heard");
-            let held = teller.meanwhile(home::held(at, &slots, (&owner, suspect), context)).await;
-            for slot in slots {
-                match &held {
-                    Ok(held) if held.contains(slot) => ending.unsettled.push((slot, lost_flags(at, suspect))),
-                    Ok(_) => {
+            for (slot, word) in teller.meanwhile(inquiry::ask(at, &inquiry, &slots, context)).await {
+                match word {
+                    Word::Vacant => {
                         vacant.insert(slot);
                         ending.stayed.push((slot, NOT_MOVED.to_owned()));
                     }
-                    Err(why) => ending.unsettled.push((slot, why.clone())),
+                    Word::Apart(why) => {
+                        apart.insert(slot, why.clone());
+                        ending.unsettled.push((slot, why));
+                    }
+                    Word::Reopened => ending.unsettled.push((slot, "it is importing again".to_owned())),
+                    Word::Silent(why) => ending.unsettled.push((slot, why)),
                 }
             }
         }
         teller.at(SETTLE, &moved, keys);
         ending.moved = moved.into_iter().collect();
-        let left_to_us = ending.unsettled.iter().any(|(slot, _)| !collided.contains(slot));
+        // Of what only a person may go on with, another look tells nothing new.
+        let left_to_us = ending.unsettled.iter().any(|(slot, _)| !collided.contains(slot) && !apart.contains_key(slot));
         let nothing_to_do = resume.is_empty() && close.is_empty() && rebind.is_empty();
         if nothing_to_do && !left_to_us || Instant::now() >= deadline {
             let closed = close.into_iter().map(|(slot, _)| slot);
             let open = resume.into_values().flatten().chain(closed).chain(rebind.into_iter().map(|(slot, ..)| slot));
             ending.unsettled.extend(open.map(|slot| (slot, "it is still open".to_owned())));
+            reasons.retain(|slot, _| !apart.contains_key(slot));
             keep_reasons(&mut ending, &reasons);
             if ending.unsettled.iter().all(|(slot, _)| collided.contains(slot)) {
                 teller.over(&ending.moved, keys);
@@ -188,13 +194,6 @@ async fn close_flags(moved: &[(SlotId, NodeId)], views: &[View], context: &Conte
             drop(context.cluster.call(&view.address, Lane::Control, &commands, QUESTION_PATIENCE).await);
         }
     }
-}
-
-/// What is the matter with a slot without flags of which the target holds keys. While its source is what it was, its clients had nil for
-/// them and may have written them anew: only who compares values may bring the two together.
-fn lost_flags(target: &Address, suspect: bool) -> String {
-    let lost = format!("its flags are gone, and keys of it are on {target}");
-    if suspect { lost } else { format!("{lost}: `ballast fix` brings them home") }
 }
 
 /// Tells targets who owns slots that they import. They hear no such thing while a slot is importing, and must not be without its flag

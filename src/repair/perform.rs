@@ -89,7 +89,7 @@ pub async fn perform(repair: &Repair, evidence: &Evidence, context: &Context) ->
                     && !in_jobs.contains(*slot)
             };
             let slots: Vec<SlotId> = SlotId::all().filter(free).collect();
-            let found = migration::unhide(address(node)?, &slots, other, context).await?;
+            let found = migration::unhide(address(node)?, &slots, other, context).await?.len();
             performed.done = format!("{found} slots hold such keys; they are importing there now");
         }
         Repair::BringHome { slots, from, to } => {

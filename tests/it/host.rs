@@ -26,7 +26,7 @@ async fn a_command_never_reaches_another_daemon_than_was_asked() {
         let mut resume = Command::new(env!("CARGO_BIN_EXE_ballast"));
         let said = resume.args(["resume", "--url", theirs.base()]).output().expect("it starts");
         let told = String::from_utf8_lossy(&said.stderr).into_owned();
-        assert!(said.status.code() == Some(2) && told.contains(why) && told.contains("--token-file"), "{told}");
+        assert!(said.status.code() == Some(6) && told.contains(why) && told.contains("--token-file"), "{told}");
     };
     refused("is the socket of another daemon");
     assert_eq!(

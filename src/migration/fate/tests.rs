@@ -62,7 +62,7 @@ fn resume(source: char, target: char, copies: Copies) -> Fate {
 }
 
 fn ask(owner: char, target: char, suspect: bool) -> Fate {
-    Fate::Ask { owner: id(owner), target: id(target), suspect }
+    Fate::Ask(Inquiry { owner: id(owner), target: id(target), suspect, open: false })
 }
 
 /// The same view, of a node that has this one in its list as a primary without slots.
@@ -110,7 +110,10 @@ fn copies_are_suspect_once_the_source_is_not_what_it_was() {
     assert_eq!(fate_of(&[back_in_power, target('b', 'a', &[from('a')])]), resume('a', 'b', Copies::Suspect));
     // As long as it gives the slot away its clients are sent to the target; without that flag they write anew what has gone.
     let closed = [view('a', "7", &[]), target('b', 'a', &[from('a')])];
-    assert_eq!(fate_of(&closed), resume('a', 'b', Copies::Suspect));
+    let importing = Inquiry { owner: id('a'), target: id('b'), suspect: false, open: true };
+    assert_eq!(fate_of(&closed), Fate::Ask(importing));
+    let elsewhere = [view('a', "7", &[]), target('b', 'a', &[]), view('f', "", &[from('a')])];
+    assert!(matches!(fate_of(&elsewhere), Fate::Hold(_)), "somebody else imports it");
 }
 
 #[test]
