@@ -140,7 +140,8 @@ async fn a_half_moved_slot_whose_flags_were_taken_away_is_left_as_it_is_until_it
                 if matches!(keys, Reply::Int(1..)) {
                     apart.push(slot);
                 }
-                for node in [source, target] {
+                // The second time the target keeps its flag.
+                for node in &[source, target][..2 - rounds] {
                     node.call(Command::new("CLUSTER SETSLOT").arg(slot).arg("STABLE")).await.expect("closed");
                 }
             }
@@ -167,7 +168,8 @@ async fn a_half_moved_slot_whose_flags_were_taken_away_is_left_as_it_is_until_it
                     why.is_some_and(|why| why.contains("`ballast fix` brings them home")),
                     "{kind:?}: {recovery:?}"
                 );
-                assert_eq!(cluster.open_slots().await.expect("asked"), Vec::new(), "{kind:?}");
+                let open = cluster.open_slots().await.expect("asked").len();
+                assert_eq!(open, if rounds == 1 { 0 } else { apart.len() }, "{kind:?}: nothing is opened or left open");
                 assert_eq!(source.text(Command::new("GET").arg(&gone)).await.expect("a value"), "written anew");
                 source.call(Command::new("DEL").arg(&gone)).await.expect("deleted");
                 ballast.json(0, &["fix", &url(source), "--yes"]).await;
