@@ -39,6 +39,8 @@ const LONGEST_REST: Duration = Duration::from_secs(600);
 #[derive(Debug, Default)]
 pub(in crate::control) struct Lasting {
     before: Vec<OpenSlot>,
+    /// Those of them that stand on a primary, where they hold up every move.
+    in_force: Vec<OpenSlot>,
     given_up: Vec<OpenSlot>,
     /// Until when, and how long the next time, while the same flags stay in spite of all; and what was said to be in the way.
     wait: Option<(Instant, Duration)>,
@@ -53,10 +55,13 @@ impl Lasting {
         self.given_up.retain(|open| now.contains(open) && !reigns(open));
         let lasts = |open: &&OpenSlot| self.before.contains(open) && !self.given_up.contains(open);
         let lasting: Vec<OpenSlot> = now.iter().filter(lasts).cloned().collect();
-        if self.before != *now {
-            self.wait = None;
+        // Whoever is promoted brings its flags into force: that does not wait.
+        let in_force: Vec<OpenSlot> = now.iter().filter(|open| reigns(open)).cloned().collect();
+        if self.before != *now || self.in_force != in_force {
+            (self.wait, self.in_the_way) = (None, String::new());
         }
         self.before.clone_from(now);
+        self.in_force = in_force;
         lasting
     }
 
@@ -251,8 +256,9 @@ fn closable(evidence: &Evidence, slots: &SlotSet, past: &Past) -> Vec<Close> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collector::synthetic::synthetic;
     use crate::examine::tests::{Stage, from, id, of, slot, to};
-    use crate::model::Role;
+    use crate::model::{Primary, Role};
 
     /// Slots 7 and 8 went from a to b once.
     fn past() -> Past {
@@ -276,6 +282,22 @@ mod tests {
         let slots = "0-16383".parse().expect("slots");
         let close = closable(&stage.evidence(), &slots, past);
         close.into_iter().map(|close| (close.node.to_string(), close.slots.to_string())).collect()
+    }
+
+    /// Found by two hours of soak: what nothing could be done about on a replica held everything up once that one led.
+    #[test]
+    fn a_flag_that_comes_into_force_is_looked_at_without_delay() {
+        let mut snapshot = synthetic(3, 1);
+        let stray = Primary { id: id('e'), ..snapshot.primaries[0].clone() };
+        snapshot.open_slots = vec![OpenSlot { slot: slot(7), node: stray.id.clone(), direction: from('a') }];
+        let mut lasting = Lasting::default();
+        assert_eq!(lasting.of(&snapshot), [], "seen for the first time");
+        assert_eq!(lasting.of(&snapshot).len(), 1);
+        lasting.give_up(snapshot.open_slots.iter(), &snapshot);
+        lasting.rest(&SlotSet::default(), "");
+        assert_eq!((lasting.of(&snapshot), lasting.rests()), (Vec::new(), true), "on a replica it does no harm");
+        snapshot.primaries.push(stray);
+        assert_eq!((lasting.of(&snapshot).len(), lasting.rests()), (1, false), "it leads");
     }
 
     #[test]
@@ -331,7 +353,7 @@ mod tests {
         lasting.give_up([&flag].into_iter(), &snapshot);
         assert_eq!(lasting.of(&snapshot), []);
         let leads = crate::policy::synthetic_snapshot(1).primaries.remove(0);
-        snapshot.primaries = vec![crate::model::Primary { id: id('e'), ..leads }];
+        snapshot.primaries = vec![Primary { id: id('e'), ..leads }];
         assert_eq!(lasting.of(&snapshot), [flag], "it was promoted, and holds up every move");
     }
 
