@@ -14,7 +14,8 @@ pub enum AtomicProtocol {
     RedisMigrationImport,
 }
 
-/// Every atomic migration that the node remembers, finished ones included.
+/// Every atomic migration that the node remembers, finished ones included; not those that a replica of Valkey tells of its primary, which
+/// tells of them itself. (A target that was demoted amid an import may tell so for good.)
 #[derive(Debug, Clone, Copy)]
 pub struct AtomicJobs {
     /// In which words.
@@ -64,9 +65,13 @@ impl Question for AtomicJobs {
     }
 
     fn read(&self, replies: Vec<Reply>) -> Result<Vec<JobRecord>, ReplyError> {
-        single(replies)?.list()?.into_iter().map(|entry| job(self.protocol, entry)).collect()
+        let jobs = single(replies)?.list()?.into_iter().map(|entry| job(self.protocol, entry));
+        jobs.filter(|job| !job.as_ref().is_ok_and(|job| job.state == ON_PRIMARY)).collect()
     }
 }
+
+/// The state of a job that a replica tells of.
+const ON_PRIMARY: &str = "occurring-on-primary";
 
 fn job(protocol: AtomicProtocol, entry: Reply) -> Result<JobRecord, ReplyError> {
     let mut job = JobRecord {
@@ -143,6 +148,15 @@ mod tests {
         assert_eq!((job.slots.len(), job.operation, job.finished), (11, JobOperation::Export, false));
         assert_eq!(job.source.map(String::from), Some(source));
         assert_eq!(job.created_at_ms, Some(1_749_000));
+    }
+
+    /// Found by the soak: a target that was demoted amid an import went on telling so, and nothing moved.
+    #[test]
+    fn what_a_replica_tells_of_its_primary_is_left_to_that_one() {
+        let question = AtomicJobs { protocol: AtomicProtocol::ValkeyMigrateSlots };
+        let told = |state| question.read(vec![entry(&[("name", "0123"), ("slot_ranges", "0-9"), ("state", state)])]);
+        assert_eq!(told("occurring-on-primary"), Ok(Vec::new()));
+        assert_eq!(told("waiting-to-pause").map(|jobs| jobs.len()), Ok(1));
     }
 
     #[test]
