@@ -247,9 +247,9 @@ fn load(slots: &SlotSet, driver: Driver<'_>) -> Load {
 /// A former end that is in trouble holds no migration up.
 const END_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What the primaries say now, in the order of the snapshot, and after them what other ends of unfinished migrations say; or why nothing may begin: another tool moves slots, or a
-/// primary cannot say that none does. A plan takes minutes, and the look that the guard had is older than every migration
-/// but the first.
+/// What the primaries say now, in the order of the snapshot, and after them what other ends of unfinished migrations say; or why
+/// nothing may begin: another tool moves slots, or a primary cannot say that none does. A plan takes minutes, and the look that the
+/// guard had is older than every migration but the first.
 async fn look_for_strangers(snapshot: &Snapshot, context: &Context) -> Result<Vec<View>, Objection> {
     // What was ours before we looked may be over since, and what we began since is ours as well: other lanes go on meanwhile.
     let ours = || context.journal.unfinished().map_err(|error| crate::telemetry::chain(&error));
