@@ -47,6 +47,14 @@ pub struct Settings {
     pub format: Format,
 }
 
+/// Where a receiver listens, for people: without a user, a path or a query, any of which may be a secret. Absent when `url` is none.
+#[must_use]
+pub fn shown(url: &str) -> Option<String> {
+    let url = reqwest::Url::parse(url).ok().filter(reqwest::Url::has_host)?;
+    let origin = url.origin().ascii_serialization();
+    Some(if url.path() == "/" && url.query().is_none() { origin } else { format!("{origin}/***") })
+}
+
 impl Settings {
     /// The host and port that take connections; absent when `url` is none.
     #[must_use]
@@ -315,6 +323,18 @@ mod tests {
         take(&listener, "400 Bad Request").await;
         let (_, next) = take(&listener, "200 OK").await;
         assert!(next.contains(r#""cycle":2"#), "{next}");
+    }
+
+    #[test]
+    fn of_a_receiver_nothing_is_shown_but_where_it_listens() {
+        for (url, expected) in [
+            ("https://hooks.example.com/T0/B0/secret", Some("https://hooks.example.com/***")),
+            ("https://hooks.example.com?token=secret", Some("https://hooks.example.com/***")),
+            ("http://ann:secret@10.0.0.7:9093", Some("http://10.0.0.7:9093")),
+            ("hooks", None),
+        ] {
+            assert_eq!(shown(url).as_deref(), expected, "{url}");
+        }
     }
 
     #[test]

@@ -34,12 +34,12 @@ impl Planned {
         Ok(planned)
     }
 
-    /// The plan over `snapshot`. What a person gave as `reason` goes before the policy's.
+    /// The plan over `snapshot`.
     ///
     /// # Errors
     /// When a slot has another owner than the plan saw, or whoever is to get it is no primary any more: all of the plan is weighed
     /// together, so that a part of it is no plan.
-    pub(super) fn plan(&self, snapshot: &Snapshot, reason: Option<&str>) -> anyhow::Result<Plan> {
+    pub(super) fn plan(&self, snapshot: &Snapshot) -> anyhow::Result<Plan> {
         let owner = |step: &&Step| snapshot.owner_of(step.slot).is_some_and(|owner| owner.id == step.from);
         let elsewhere: SlotSet = self.moves.iter().filter(|step| !owner(step)).map(|step| step.slot).collect();
         if !elsewhere.is_empty() {
@@ -48,8 +48,7 @@ impl Planned {
         let propose = |step: &Step| {
             let gone = || stale(format!("{} is no primary any more", step.to.short()));
             let target = snapshot.index_of(&step.to).ok_or_else(gone)?;
-            let reason = reason.map_or_else(|| step.reason.clone(), |given| format!("{given}: {}", step.reason));
-            Ok(ProposedMove { slot: step.slot.number(), target, reason })
+            Ok(ProposedMove { slot: step.slot.number(), target, reason: step.reason.clone() })
         };
         Ok(Plan {
             policy: self.policy.clone(),
@@ -68,6 +67,7 @@ fn stale(why: String) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::proposal::with_reason;
     use crate::collector::synthetic::synthetic;
 
     #[test]
@@ -82,15 +82,15 @@ mod tests {
         };
         let policy = PolicyId { name: "test".into(), version: "1".into(), digest: "ab".repeat(32) };
         let mut planned = Planned { policy, summary: String::new(), moves: vec![step(0, 0, 1), step(1, 0, 2)] };
-        let plan = planned.plan(&snapshot, Some("release")).expect("as it was");
+        let plan = with_reason(planned.plan(&snapshot).expect("as it was"), Some("release"));
         assert_eq!(plan.moves.iter().map(|step| step.target).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(plan.moves[0].reason, "release: hot");
         planned.moves.push(step(2, 1, 2));
-        let error = planned.plan(&snapshot, None).expect_err("slot 2 is elsewhere").to_string();
+        let error = planned.plan(&snapshot).expect_err("slot 2 is elsewhere").to_string();
         assert!(error.contains("slots 2 are not where it saw them"), "{error}");
         planned.moves.pop();
         snapshot.primaries[2].id = "e".repeat(40).parse().expect("an id");
-        let error = planned.plan(&snapshot, None).expect_err("nobody is called so").to_string();
+        let error = planned.plan(&snapshot).expect_err("nobody is called so").to_string();
         assert!(error.contains("is no primary any more"), "{error}");
     }
 }

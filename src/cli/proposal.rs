@@ -87,6 +87,14 @@ pub(super) fn source_of(name: &str) -> anyhow::Result<Source> {
     Err(refused(format!("there is no policy '{name}'"), hint))
 }
 
+/// The plan, with what a person gave as `reason` before the policy's own.
+pub(super) fn with_reason(mut plan: Plan, reason: Option<&str>) -> Plan {
+    if let Some(reason) = reason {
+        plan.moves.iter_mut().for_each(|step| step.reason = format!("{reason}: {}", step.reason));
+    }
+    plan
+}
+
 /// A plan with its review.
 pub(super) struct Proposal {
     pub(super) snapshot: Arc<Snapshot>,
@@ -102,11 +110,8 @@ impl Proposal {
         limits: &Limits,
         reason: Option<&str>,
     ) -> anyhow::Result<Self> {
-        let mut plan = policy.plan(&snapshot).context("the policy gave no plan")?;
-        if let Some(reason) = reason {
-            plan.moves.iter_mut().for_each(|step| step.reason = format!("{reason}: {}", step.reason));
-        }
-        Ok(Self::review(plan, snapshot, limits))
+        let plan = policy.plan(&snapshot).context("the policy gave no plan")?;
+        Ok(Self::review(with_reason(plan, reason), snapshot, limits))
     }
 
     /// Asks the guard only.

@@ -11,7 +11,7 @@ use super::carry_out::{Done, Hands, Manner};
 use super::look::Eye;
 use super::outcome::{Exit, Outcome};
 use super::planned::Planned;
-use super::proposal::{Choice, Proposal, slots_of};
+use super::proposal::{Choice, Proposal, slots_of, with_reason};
 use super::screen::Screen;
 use super::target::Target;
 use crate::guard::Limits;
@@ -66,7 +66,9 @@ impl Decider {
     fn propose(&mut self, snapshot: Arc<Snapshot>, limits: &Limits, reason: Option<&str>) -> anyhow::Result<Proposal> {
         match self {
             Self::Policy(policy) => Proposal::ask(policy, snapshot, limits, reason),
-            Self::Planned(planned) => Ok(Proposal::review(planned.plan(&snapshot, reason)?, snapshot, limits)),
+            Self::Planned(planned) => {
+                Ok(Proposal::review(with_reason(planned.plan(&snapshot)?, reason), snapshot, limits))
+            }
         }
     }
 

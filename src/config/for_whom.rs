@@ -14,6 +14,7 @@ use super::file::Tls;
 use super::validate;
 use crate::cluster::live::Url;
 use crate::model::Address;
+use crate::webhook;
 
 /// In the place of a password.
 pub(super) const HIDDEN: &str = "***";
@@ -69,18 +70,9 @@ pub(super) fn host<T: Serialize, S: Serializer>(host: &T, serializer: S) -> Resu
     marked(About::Host, host, serializer)
 }
 
-/// Of a receiver's URL the host alone: its path may be a secret, as Slack's are.
+/// Of a receiver's URL the host alone: what follows may be a secret, as Slack's paths are.
 pub(super) fn receiver<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    let (scheme, rest) = url.split_once("://").unwrap_or_default();
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    // What stands before an '@' is a password.
-    let host = host.rsplit('@').next().unwrap_or_default();
-    let shown = match (scheme, host, path) {
-        ("", ..) | (_, "", _) => HIDDEN.to_owned(),
-        (_, _, "") => format!("{scheme}://{host}"),
-        _ => format!("{scheme}://{host}/{HIDDEN}"),
-    };
-    marked(About::Host, &shown, serializer)
+    marked(About::Host, &webhook::shown(url).unwrap_or_else(|| HIDDEN.to_owned()), serializer)
 }
 
 /// Two hosts each.

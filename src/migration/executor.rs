@@ -22,11 +22,11 @@ use super::schedule::{Cargo, Migration, Schedule};
 use super::settle::{finish_if_settled, settle, who_are_you};
 use super::stop::{Stop, Wish};
 use super::survey::{self, Objection, Route, View, common_form};
-use super::{Context, Pace, wording};
+use super::{Context, Pace, home};
 use crate::clock::now_ms;
 use crate::cluster::capability::{Abilities, Capabilities};
 use crate::cluster::question::AtomicProtocol;
-use crate::cluster::{AskError, Lane, ask};
+use crate::cluster::{AskError, ask};
 use crate::guard::ApprovedPlan;
 use crate::model::{Address, MigrationReport, NodeId, PaceReport, Replica, SlotId, SlotSet, Snapshot};
 
@@ -332,16 +332,10 @@ async fn without_strays(slots: &SlotSet, route: &Route, context: &Context) -> Re
     if route.atomic.is_some() {
         return Ok(slots.clone());
     }
-    let (target, list) = (&route.target.address, slots.iter().collect::<Vec<_>>());
-    let commands = wording::count_keys(&list, route.databases);
-    let replies = context.cluster.call(target, Lane::Control, &commands, QUESTION_PATIENCE).await;
-    let counts = replies.map_err(|error| format!("the target: {}", crate::telemetry::chain(&error)))?;
-    if counts.len() != commands.len() {
-        return Err("the target did not count its keys: it gave fewer replies than it got commands".to_owned());
-    }
-    let counts = wording::read_key_counts(counts, list.len(), route.databases);
-    let counts = counts.map_err(|error| format!("the target did not count its keys: {error}"))?;
-    let vacant: SlotSet = list.into_iter().zip(counts).filter(|(_, keys)| *keys == 0).map(|(slot, _)| slot).collect();
+    let list: Vec<SlotId> = slots.iter().collect();
+    let held = home::holding(&*context.cluster, &route.target.address, &list, route.databases).await;
+    let held = held.map_err(|why| format!("the target did not count its keys: {why}"))?;
+    let vacant: SlotSet = list.into_iter().filter(|slot| !held.contains(*slot)).collect();
     if vacant.is_empty() { Err(STRAYS.to_owned()) } else { Ok(vacant) }
 }
 

@@ -10,11 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::call::Copies;
 use super::journal::Intent;
-use super::survey::View;
+use super::survey::{View, view_of};
 use crate::model::{NodeId, NodeRecord, OpenDirection, OpenSlot, Protocol, Role, SlotId, SlotSet};
-pub(super) use heirs::is_given_up;
-pub(super) use heirs::leader;
-use heirs::{heirs, names_an_end, opened, outlived, own_word};
+use heirs::{Heirs, outlived, own_word};
+pub(super) use heirs::{is_given_up, leader};
 
 /// How to go on with one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +94,7 @@ impl Recovery {
 
 /// The fate of each slot of `intent`, by what nodes say. Replicas are among them, for a source may have become one.
 pub(super) fn fates(intent: &Intent, views: &[View], jobs: Jobs) -> Vec<(SlotId, Fate)> {
-    let scene = Scene { intent, views, jobs };
+    let scene = Scene { intent, views, jobs, heirs: Heirs::of(intent, views) };
     intent.slots.iter().map(|slot| (slot, scene.fate(slot).unwrap_or_else(Fate::Hold))).collect()
 }
 
@@ -103,6 +102,7 @@ struct Scene<'a> {
     intent: &'a Intent,
     views: &'a [View],
     jobs: Jobs,
+    heirs: Heirs<'a>,
 }
 
 impl Scene<'_> {
@@ -114,56 +114,51 @@ impl Scene<'_> {
             self.source_was_heard(owner)?;
             return Ok(if open { Fate::Close { owner: owner.id.clone() } } else { Fate::Moved });
         }
-        let heirs = heirs(self.intent, self.views);
         let classic = self.intent.protocol == Protocol::Classic;
-        if heirs.source != Some(&owner.id) && !self.intent.source_shard.contains(&owner.id) {
+        if self.heirs.source != Some(&owner.id) && !self.intent.source_shard.contains(&owner.id) {
             let elsewhere = format!("{} owns it, which is neither its source nor its target", owner.address);
             if open || self.intent.target_shard.contains(&owner.id) {
                 return Err(elsewhere);
             }
             // The source may have been succeeded by it, and keys be on the target.
-            return if classic && !self.source_is_known(owner) {
-                self.ask(owner, slot, false)
-            } else {
-                Ok(Fate::Stayed(elsewhere))
-            };
+            let in_doubt = classic && !self.source_is_known(owner);
+            return if in_doubt { self.ask(owner, slot, false) } else { Ok(Fate::Stayed(elsewhere)) };
         }
         if !open && self.target_is_forgotten(owner) {
             return Ok(Fate::Stayed("its target was forgotten, and what it may have held of it went along".to_owned()));
         }
-        // Of an atomic job the servers clean up by themselves.
-        let begun = match (self.intent.protocol, self.jobs) {
-            (Protocol::Atomic, Jobs::Running) => true,
-            (Protocol::Atomic, Jobs::None) => false,
+        match (self.intent.protocol, self.jobs) {
             (Protocol::Atomic, Jobs::Unknown) => {
                 return Err("a node did not say whether it still works on it".to_owned());
             }
-            (Protocol::Classic, _) => open,
-        };
-        let imports = |node: &NodeRecord| {
-            node.open.iter().any(|open| open.slot == slot && matches!(open.direction, OpenDirection::Importing(_)))
-        };
-        if (begun || classic) && self.target_follows(owner) && !primaries(self.views).any(imports) {
+            // The servers clean up by themselves.
+            (Protocol::Atomic, Jobs::None) => return Ok(Fate::Stayed(NOT_MOVED.to_owned())),
+            (Protocol::Atomic, Jobs::Running) | (Protocol::Classic, _) => {}
+        }
+        if self.target_follows(owner) && !primaries(self.views).any(|node| imports(node, slot)) {
             return Ok(if open { Fate::Close { owner: owner.id.clone() } } else { Fate::Stayed(NOT_MOVED.to_owned()) });
         }
-        match (begun, classic) {
-            // Its clients had nil for what has gone, and may have written it anew, whoever took its flag. After a death between the two
-            // flags the target holds nothing.
-            (true, true) if self.is_as_it_was(owner) && !gives(owner, slot) => return self.ask(owner, slot, true),
-            (true, _) => {}
-            (false, false) => return Ok(Fate::Stayed(NOT_MOVED.to_owned())),
-            (false, true) => {
-                return match self.ask(owner, slot, false) {
-                    // Where nobody was forgotten and nothing restarted, a flag that is not there was never set, unless a person took it: the
-                    // target's own is there still.
-                    Err(_) if self.is_as_it_was(owner) && self.remembers_the_target(owner) => {
-                        Ok(Fate::Stayed(NOT_MOVED.to_owned()))
-                    }
-                    fate => fate,
-                };
-            }
+        if classic && !open {
+            return match self.ask(owner, slot, false) {
+                // Where nobody was forgotten and nothing restarted, a flag that is not there was never set, unless a person took it: the
+                // target's own is there still.
+                Err(_) if self.is_as_it_was(owner) && self.remembers_the_target(owner) => {
+                    Ok(Fate::Stayed(NOT_MOVED.to_owned()))
+                }
+                fate => fate,
+            };
         }
-        let still_there = |id: &&NodeId| Some(*id) != heirs.target && **id != owner.id;
+        // Its clients had nil for what has gone, and may have written it anew, whoever took its flag. After a death between the two flags
+        // the target holds nothing.
+        if classic && self.is_as_it_was(owner) && !gives(owner, slot) {
+            return self.ask(owner, slot, true);
+        }
+        self.forward(owner, slot)
+    }
+
+    /// The way on for a slot that was begun, if both ends have a leader and agree on `owner`.
+    fn forward(&self, owner: &NodeRecord, slot: SlotId) -> Result<Fate, String> {
+        let still_there = |id: &&NodeId| Some(*id) != self.heirs.target && **id != owner.id;
         let mut source_shard: Vec<NodeId> = self.intent.source_shard.iter().filter(still_there).cloned().collect();
         source_shard.push(owner.id.clone());
         self.primary_of(&source_shard, &owner.id, "source")?;
@@ -180,7 +175,8 @@ impl Scene<'_> {
             }
             return Err("the target does not see its owner as its owner yet".to_owned());
         }
-        Ok(Fate::Resume { source: owner.id.clone(), target: itself.id.clone(), copies: self.copies(owner) })
+        let copies = if self.is_as_it_was(owner) { Copies::Ours } else { Copies::Suspect };
+        Ok(Fate::Resume { source: owner.id.clone(), target: itself.id.clone(), copies })
     }
 
     /// The target has to say whether it holds keys of it. `open`: whether a flag stands somewhere.
@@ -206,7 +202,8 @@ impl Scene<'_> {
             // It may have moved on since it was succeeded.
             Some(Role::Replica { .. }) => leads(target) || target_shard.contains(&owner.id) && !leads(source),
             None => {
-                target_shard.contains(&owner.id) && self.view_of(&owner.id).is_some_and(|view| outlived(view, target))
+                target_shard.contains(&owner.id)
+                    && view_of(self.views, &owner.id).is_some_and(|view| outlived(view, target))
             }
         }
     }
@@ -227,8 +224,8 @@ impl Scene<'_> {
                 }
             }
             Some(Role::Replica { .. }) => {
-                let heir = heirs(self.intent, self.views).target.filter(|heir| **heir != owner.id);
-                let view = heir.and_then(|heir| self.view_of(heir));
+                let heir = self.heirs.target.filter(|heir| **heir != owner.id);
+                let view = heir.and_then(|heir| view_of(self.views, heir));
                 let view = view.ok_or_else(|| format!("the target's shard has no reachable primary; {MEND_IT}"))?;
                 let reigns = |id: &NodeId| match own_word(id, self.views) {
                     Some(node) => node.role == Role::Primary,
@@ -236,9 +233,7 @@ impl Scene<'_> {
                 };
                 let may_have_succeeded = others.iter().any(|id| Some(id) != heir && id != target && reigns(id));
                 // Valkey's replicas import with their primary, whom they succeed.
-                let imports =
-                    |open: &OpenSlot| open.slot == slot && matches!(open.direction, OpenDirection::Importing(_));
-                if may_have_succeeded && !view.itself().is_some_and(|node| node.open.iter().any(imports)) {
+                if may_have_succeeded && !view.itself().is_some_and(|node| imports(node, slot)) {
                     return Err("who succeeded the target is not known".to_owned());
                 }
                 Ok(view)
@@ -249,14 +244,14 @@ impl Scene<'_> {
     /// Whether the source's shard has a leader whom we know, or no member that `owner` knows.
     fn source_is_known(&self, owner: &NodeRecord) -> bool {
         let known = |view: &View| view.nodes.iter().any(|node| self.intent.source_shard.contains(&node.id));
-        leader(&self.intent.source, self.views).is_some() || !self.view_of(&owner.id).is_some_and(known)
+        leader(&self.intent.source, self.views).is_some() || !view_of(self.views, &owner.id).is_some_and(known)
     }
 
     /// Whether nobody knows any node of the target's shard, though everybody was heard whom `owner` has not given up: nobody can be asked for
     /// keys, and none comes back by itself.
     fn target_is_forgotten(&self, owner: &NodeRecord) -> bool {
-        let Some(view) = self.view_of(&owner.id) else { return false };
-        let heard = |node: &NodeRecord| is_given_up(node.state) || self.view_of(&node.id).is_some();
+        let Some(view) = view_of(self.views, &owner.id) else { return false };
+        let heard = |node: &NodeRecord| is_given_up(node.state) || view_of(self.views, &node.id).is_some();
         let mut known = self.views.iter().flat_map(|view| &view.nodes);
         !known.any(|node| self.intent.target_shard.contains(&node.id)) && view.nodes.iter().all(heard)
     }
@@ -264,7 +259,7 @@ impl Scene<'_> {
     /// Whether `owner` knows every node of the target's shard.
     fn remembers_the_target(&self, owner: &NodeRecord) -> bool {
         let knows = |view: &View, id: &NodeId| view.nodes.iter().any(|node| node.id == *id);
-        self.view_of(&owner.id).is_some_and(|view| self.intent.target_shard.iter().all(|id| knows(view, id)))
+        view_of(self.views, &owner.id).is_some_and(|view| self.intent.target_shard.iter().all(|id| knows(view, id)))
     }
 
     /// Whether every node of the target's shard follows `owner`, by its own word: what it held, it has thrown away for what that one holds.
@@ -275,10 +270,6 @@ impl Scene<'_> {
             own_word(id, self.views).is_some_and(follows_it)
         };
         others.clone().next().is_some() && others.into_iter().all(follows)
-    }
-
-    fn view_of(&self, id: &NodeId) -> Option<&View> {
-        self.views.iter().find(|view| view.itself().is_some_and(|node| node.id == *id))
     }
 
     /// The primary that claims `slot`, if it is the only one.
@@ -297,8 +288,8 @@ impl Scene<'_> {
         let mut any = false;
         for open in primaries(self.views).flat_map(|node| &node.open).filter(|open| open.slot == slot) {
             let importing = matches!(open.direction, OpenDirection::Importing(_));
-            let names_us = || importing && names_an_end(self.intent, self.views, open);
-            if !opened(self.intent, self.views, open) && !names_us() {
+            let names_us = || importing && self.heirs.names_an_end(self.intent, open);
+            if !self.heirs.opened(self.intent, open) && !names_us() {
                 return Err("somebody else opened it".to_owned());
             }
             any = true;
@@ -310,7 +301,7 @@ impl Scene<'_> {
     fn source_was_heard(&self, owner: &NodeRecord) -> Result<(), String> {
         let shard = &self.intent.source_shard;
         let heard = self.views.iter().filter_map(View::itself).any(|node| shard.contains(&node.id));
-        let owners_view = self.view_of(&owner.id);
+        let owners_view = view_of(self.views, &owner.id);
         let given_up = |id: &NodeId| {
             let seen = owners_view.and_then(|view| view.nodes.iter().find(|node| node.id == *id));
             seen.is_none_or(|seen| is_given_up(seen.state))
@@ -318,13 +309,9 @@ impl Scene<'_> {
         if heard || shard.iter().all(given_up) { Ok(()) } else { Err("its source cannot be asked".to_owned()) }
     }
 
-    fn copies(&self, owner: &NodeRecord) -> Copies {
-        if self.is_as_it_was(owner) { Copies::Ours } else { Copies::Suspect }
-    }
-
     /// Whether the source owns the slots in the same process and the same reign as when we began.
     fn is_as_it_was(&self, owner: &NodeRecord) -> bool {
-        let same_process = self.view_of(&owner.id).is_some_and(|view| view.run_id == self.intent.source_run_id);
+        let same_process = view_of(self.views, &owner.id).is_some_and(|view| view.run_id == self.intent.source_run_id);
         let same_reign = owner.id == self.intent.source && owner.config_epoch == self.intent.source_epoch;
         same_process && same_reign
     }
@@ -358,6 +345,11 @@ fn gives(node: &NodeRecord, slot: SlotId) -> bool {
     node.open.iter().any(|open| open.slot == slot && matches!(open.direction, OpenDirection::Migrating(_)))
 }
 
+/// Whether a node has opened the slot to get it.
+fn imports(node: &NodeRecord, slot: SlotId) -> bool {
+    node.open.iter().any(|open| open.slot == slot && matches!(open.direction, OpenDirection::Importing(_)))
+}
+
 /// What every primary says of itself.
 fn primaries(views: &[View]) -> impl Iterator<Item = &NodeRecord> {
     views.iter().filter_map(View::itself).filter(|node| node.role == Role::Primary)
@@ -366,9 +358,10 @@ fn primaries(views: &[View]) -> impl Iterator<Item = &NodeRecord> {
 /// Open slots on primaries that no intent accounts for. (Replicas of Valkey may keep flags that nobody can clear,
 /// valkey#998: they do no harm while they are replicas.)
 pub(super) fn foreign(intents: &[Intent], views: &[View]) -> Vec<Foreign> {
+    let ours: Vec<(&Intent, Heirs<'_>)> = intents.iter().map(|intent| (intent, Heirs::of(intent, views))).collect();
     primaries(views)
         .flat_map(|node| &node.open)
-        .filter(|open| !intents.iter().any(|intent| opened(intent, views, open)))
+        .filter(|open| !ours.iter().any(|(intent, heirs)| heirs.opened(intent, open)))
         .map(|open| Foreign { open: open.clone() })
         .collect()
 }

@@ -90,12 +90,10 @@ pub async fn bring_home(
             }
         }
     }
-    let mut close = Vec::new();
-    for slot in slots {
-        if !flagged.contains(slot) || count(cluster, &ends.stray, *slot, ends.databases).await? == 0 {
-            close.push(wording::stable(*slot));
-        }
-    }
+    let flagged: Vec<SlotId> = slots.iter().copied().filter(|slot| flagged.contains(slot)).collect();
+    let keep = holding(cluster, &ends.stray, &flagged, ends.databases).await?;
+    let close: Vec<Command> =
+        slots.iter().filter(|slot| !keep.contains(**slot)).map(|slot| wording::stable(*slot)).collect();
     setslot(cluster, &ends.stray, &close, MOST_RETRIES).await?;
     outcome.map(|()| came)
 }
@@ -249,15 +247,7 @@ pub(super) async fn held(
         unhide(node, slots, other, context).await?
     } else {
         let databases = can.databases.ok_or("how many databases the target has is not known: allow 'CONFIG GET'")?;
-        let mut held = Vec::new();
-        for part in slots.chunks(SLOTS_AT_ONCE) {
-            for db in 0..databases {
-                let counted = CountKeysInSlots { slots: part.iter().copied().collect(), db };
-                let counts = question(cluster, node, &counted).await?;
-                held.extend(counts.into_iter().filter(|(_, keys)| *keys > 0).map(|(slot, _)| slot));
-            }
-        }
-        held.into_iter().collect()
+        holding(cluster, node, slots, databases).await?
     };
     match flags {
         Flags::Absent if hides => close(node, &list(&held), context).await?,
@@ -273,13 +263,25 @@ pub(super) async fn held(
     }
 }
 
-async fn count(cluster: &dyn Cluster, node: &Address, slot: SlotId, databases: u32) -> Result<u64, String> {
-    let mut keys = 0;
-    for db in 0..databases {
-        let counted = CountKeysInSlots { slots: [slot].into_iter().collect(), db };
-        keys += question(cluster, node, &counted).await?.iter().map(|(_, keys)| keys).sum::<u64>();
+/// Those of `slots` of which `node` counts a key in any database.
+///
+/// # Errors
+/// Why it did not count them, in words.
+pub(super) async fn holding(
+    cluster: &dyn Cluster,
+    node: &Address,
+    slots: &[SlotId],
+    databases: u32,
+) -> Result<SlotSet, String> {
+    let mut held = Vec::new();
+    for part in slots.chunks(SLOTS_AT_ONCE) {
+        for db in 0..databases {
+            let counted = CountKeysInSlots { slots: part.iter().copied().collect(), db };
+            let counts = question(cluster, node, &counted).await?;
+            held.extend(counts.into_iter().filter(|(_, keys)| *keys > 0).map(|(slot, _)| slot));
+        }
     }
-    Ok(keys)
+    Ok(held.into_iter().collect())
 }
 
 async fn question<Q: crate::cluster::Question>(

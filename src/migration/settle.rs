@@ -14,7 +14,7 @@ use super::inquiry::{self, Word};
 use super::journal::{Intent, IntentId, JournalError};
 use super::machine::{Driver, Load, Machine};
 use super::progress::{SETTLE, Teller, Weights};
-use super::survey::{self, Route, View, WhoAreYou};
+use super::survey::{self, Route, View, WhoAreYou, view_of};
 use super::{Context, ProtocolChoice, wording};
 use crate::cluster::capability::Abilities;
 use crate::cluster::question::{AtomicJobs, AtomicProtocol};
@@ -112,8 +112,7 @@ pub(super) async fn settle(
             }
         }
         for (inquiry, slots) in asked {
-            let view = views.iter().find(|view| view.itself().is_some_and(|node| node.id == inquiry.target));
-            let at = view.map(|view| &view.address).expect("a fate names nodes that were heard");
+            let at = &view_of(&views, &inquiry.target).expect("a fate names nodes that were heard").address;
             for (slot, word) in teller.meanwhile(inquiry::ask(at, &inquiry, &slots, context)).await {
                 match word {
                     Word::Vacant => {
@@ -220,8 +219,7 @@ async fn route_of(
     views: &[View],
     context: &Context,
 ) -> Result<Route, String> {
-    let view_of = |id: &NodeId| views.iter().find(|view| view.itself().is_some_and(|node| node.id == *id));
-    let (Some(from), Some(to)) = (view_of(source), view_of(target)) else {
+    let (Some(from), Some(to)) = (view_of(views, source), view_of(views, target)) else {
         return Err("it cannot be asked".to_owned());
     };
     let probe = |view: &View| {

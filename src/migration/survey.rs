@@ -31,6 +31,11 @@ impl View {
     }
 }
 
+/// What the node of that name says, if it was heard.
+pub(super) fn view_of<'a>(views: &'a [View], id: &NodeId) -> Option<&'a View> {
+    views.iter().find(|view| view.itself().is_some_and(|node| node.id == *id))
+}
+
 /// Asks a node for its [`View`].
 #[derive(Debug)]
 pub(super) struct WhoAreYou<'a>(pub(super) &'a Address);

@@ -1,12 +1,12 @@
 //! Who is what an end of a migration was when it began, by what nodes say of themselves: they fail over, and move between shards.
 
 use super::super::journal::Intent;
-use super::super::survey::View;
+use super::super::survey::{View, view_of};
 use crate::model::{LinkState, NodeId, NodeRecord, OpenDirection, OpenSlot, Role};
 
 /// The word of a node about itself.
 pub(super) fn own_word<'a>(id: &NodeId, views: &'a [View]) -> Option<&'a NodeRecord> {
-    views.iter().filter_map(View::itself).find(|node| node.id == *id)
+    view_of(views, id).and_then(View::itself)
 }
 
 /// Who leads now where `first` is: itself, or whom it follows by its own word, and whom that one follows. Absent when one of them
@@ -43,33 +43,35 @@ pub(super) struct Heirs<'a> {
     pub(super) target: Option<&'a NodeId>,
 }
 
-pub(super) fn heirs<'a>(intent: &Intent, views: &'a [View]) -> Heirs<'a> {
-    let heir = |first: &NodeId, other: &NodeId| {
-        leader(first, views).map(|node| &node.id).filter(|id| *id != first && *id != other)
-    };
-    let target = heir(&intent.target, &intent.source);
-    let source = heir(&intent.source, &intent.target).filter(|id| Some(*id) != target);
-    Heirs { source, target }
-}
+impl<'a> Heirs<'a> {
+    pub(super) fn of(intent: &Intent, views: &'a [View]) -> Self {
+        let heir = |first: &NodeId, other: &NodeId| {
+            leader(first, views).map(|node| &node.id).filter(|id| *id != first && *id != other)
+        };
+        let target = heir(&intent.target, &intent.source);
+        let source = heir(&intent.source, &intent.target).filter(|id| Some(*id) != target);
+        Self { source, target }
+    }
 
-/// Whether `intent` opened this slot: between its two ends, wherever these are now, and on the end that carries such a flag. Valkey
-/// changes flags by itself when an end is succeeded (migrating ones from 8.0 on, importing ones too): they name its heir then.
-pub(super) fn opened(intent: &Intent, views: &[View], open: &OpenSlot) -> bool {
-    intent.slots.contains(open.slot) && ends_of(intent, views, open) == [true, true]
-}
+    /// Whether `intent`, whose heirs these are, opened this slot: between its two ends, wherever these are now, and on the end that
+    /// carries such a flag. Valkey changes flags by itself when an end is succeeded (migrating ones from 8.0 on, importing ones too): they
+    /// name its heir then.
+    pub(super) fn opened(&self, intent: &Intent, open: &OpenSlot) -> bool {
+        intent.slots.contains(open.slot) && self.ends_of(intent, open) == [true, true]
+    }
 
-/// Whether the node that this flag names is the end of `intent` that such a flag names, whoever carries it.
-pub(super) fn names_an_end(intent: &Intent, views: &[View], open: &OpenSlot) -> bool {
-    intent.slots.contains(open.slot) && ends_of(intent, views, open)[1]
-}
+    /// Whether the node that this flag names is the end of `intent` that such a flag names, whoever carries it.
+    pub(super) fn names_an_end(&self, intent: &Intent, open: &OpenSlot) -> bool {
+        intent.slots.contains(open.slot) && self.ends_of(intent, open)[1]
+    }
 
-/// Whether the node that carries this flag, and the one that it names, are the ends that they would be of.
-fn ends_of(intent: &Intent, views: &[View], open: &OpenSlot) -> [bool; 2] {
-    let heirs = heirs(intent, views);
-    let heirs = match &open.direction {
-        OpenDirection::Migrating(_) => [heirs.source, heirs.target],
-        OpenDirection::Importing(_) => [heirs.target, heirs.source],
-    };
-    let [carries, named] = intent.ends_of(open);
-    [(carries, heirs[0]), (named, heirs[1])].map(|((id, shard), heir)| shard.contains(id) || heir == Some(id))
+    /// Whether the node that carries this flag, and the one that it names, are the ends that they would be of.
+    fn ends_of(&self, intent: &Intent, open: &OpenSlot) -> [bool; 2] {
+        let heirs = match &open.direction {
+            OpenDirection::Migrating(_) => [self.source, self.target],
+            OpenDirection::Importing(_) => [self.target, self.source],
+        };
+        let [carries, named] = intent.ends_of(open);
+        [(carries, heirs[0]), (named, heirs[1])].map(|((id, shard), heir)| shard.contains(id) || heir == Some(id))
+    }
 }
