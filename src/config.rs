@@ -7,6 +7,7 @@
 mod environment;
 mod file;
 mod for_whom;
+mod json;
 mod problem;
 mod rule;
 mod scaling;

@@ -28,6 +28,7 @@ mod standby;
 mod standing;
 mod status;
 mod supervisor;
+mod terminable;
 mod turn;
 
 pub use approval::Waiting;
@@ -37,9 +38,10 @@ pub use drains::{Drain, DrainStatus, DrainWish};
 pub use given::Given;
 pub use marks::marks;
 pub use peers::LeaseStatus;
-pub use scale::{Scale, terminable};
+pub use scale::Scale;
 pub use shadows::ShadowStatus;
 pub use status::{
     Activity, Balance, ConfigStatus, CycleSummary, NodeRow, PolicyStatus, RefusalSummary, Reload, Status, Totals,
     WaitingStatus, node_rows,
 };
+pub use terminable::terminable;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::for_whom;
 use super::rule::NodeRule;
@@ -117,7 +117,7 @@ pub(super) struct Cluster {
     pub(super) connect_timeout: Duration,
     #[serde(serialize_with = "for_whom::announced")]
     pub(super) announce_map: BTreeMap<Address, Address>,
-    #[serde(serialize_with = "for_whom::tls")]
+    #[serde(serialize_with = "all_of")]
     pub(super) tls: Option<Tls>,
 }
 
@@ -148,6 +148,14 @@ pub(super) struct Tls {
     #[serde(serialize_with = "for_whom::path")]
     pub(super) key_file: Option<PathBuf>,
     pub(super) insecure: bool,
+}
+
+/// All its keys, also when the section is not there.
+fn all_of<S: Serializer>(tls: &Option<Tls>, serializer: S) -> Result<S::Ok, S::Error> {
+    match tls {
+        Some(tls) => tls.serialize(serializer),
+        None => Tls::default().serialize(serializer),
+    }
 }
 
 #[derive(Deserialize, Serialize)]

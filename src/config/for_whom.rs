@@ -10,8 +10,7 @@ use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::file::Tls;
-use super::validate;
+use super::json::json;
 use crate::cluster::live::Url;
 use crate::model::Address;
 use crate::webhook;
@@ -93,15 +92,7 @@ pub(super) fn seeds<S: Serializer>(seeds: &[String], serializer: S) -> Result<S:
     marked(About::Host, &seeds.iter().map(shown).collect::<Vec<_>>(), serializer)
 }
 
-/// All its keys, also when the section is not there.
-pub(super) fn tls<S: Serializer>(tls: &Option<Tls>, serializer: S) -> Result<S::Ok, S::Error> {
-    match tls {
-        Some(tls) => tls.serialize(serializer),
-        None => Tls::default().serialize(serializer),
-    }
-}
-
 /// As policies get them.
 pub(super) fn parameters<S: Serializer>(parameters: &toml::Table, serializer: S) -> Result<S::Ok, S::Error> {
-    validate::json(toml::Value::Table(parameters.clone())).serialize(serializer)
+    json(toml::Value::Table(parameters.clone())).serialize(serializer)
 }

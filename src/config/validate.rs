@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{self, File};
+use super::json::json;
 use super::problem::Finding;
 use super::rule::NodeRule;
 use super::{Approval, Cluster, Config, Http, Policy, Shadow, Window};
@@ -281,19 +282,6 @@ fn shadows(sections: Vec<file::Shadow>, base: &Base<'_>, notes: &mut Notes) -> V
         shadows.push(Shadow { name: section.name, source, parameters });
     }
     shadows
-}
-
-/// Parameters as policies get them. JSON has no dates: they become text.
-pub(super) fn json(value: toml::Value) -> serde_json::Value {
-    match value {
-        toml::Value::String(text) => text.into(),
-        toml::Value::Integer(number) => number.into(),
-        toml::Value::Float(number) => number.into(),
-        toml::Value::Boolean(truth) => truth.into(),
-        toml::Value::Datetime(date) => date.to_string().into(),
-        toml::Value::Array(list) => list.into_iter().map(json).collect(),
-        toml::Value::Table(table) => table.into_iter().map(|(key, value)| (key, json(value))).collect(),
-    }
 }
 
 fn limits(limits: &Limits, collect: &file::Collect, notes: &mut Notes) {

@@ -447,6 +447,12 @@ impl Status {
         }
     }
 
+    /// How many shards there are and should be, by what is known now; nothing before the cluster was seen.
+    pub(super) fn shards(&self) -> Option<Scale> {
+        let seen = self.seen.as_deref()?;
+        Some(Scale::of(seen, self.scaling.as_ref(), &self.drains, self.victim))
+    }
+
     /// Whether the daemon does its work: a policy is loaded, and the cluster was seen lately or slots are being moved.
     ///
     /// # Errors

@@ -7,7 +7,6 @@ use tracing::warn;
 use super::super::command::Notice;
 use super::super::keeper::key;
 use super::super::peers::Peers;
-use super::super::scale::Scale;
 use super::super::status::{Activity, Balance, CycleSummary, node_rows};
 use super::super::turn::Crew;
 use super::Control;
@@ -87,7 +86,7 @@ impl Control {
         self.status.shadows = self.shadows.status();
         self.status.lease = self.peers.as_ref().map(Peers::status);
         self.status.victim = self.config.scaling.victim;
-        let scale = Scale::of(&self.status);
+        let scale = self.status.shards();
         if self.status.scale != scale {
             self.status.scale.clone_from(&scale);
             scale.into_iter().for_each(|scale| (self.notify)(Notice::Scale(scale)));
