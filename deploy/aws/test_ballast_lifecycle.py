@@ -30,12 +30,13 @@ command = " ".join(words[:2])
 if command == "autoscaling describe-lifecycle-hooks":
     print(json.dumps({{"LifecycleHooks": [world["hook"]]}}))
 elif command == "autoscaling describe-auto-scaling-groups":
-    done = (home / "calls").read_text().count("complete-lifecycle-action")
-    instances = [] if done else [{{"InstanceId": "i-1", "LifecycleState": "Terminating:Wait"}}]
+    done = [line for line in (home / "calls").read_text().splitlines() if "complete-lifecycle-action" in line]
+    left = [it for it in world["instances"] if not any(f'"{{it}}"' in line for line in done)]
+    instances = [{{"InstanceId": it, "LifecycleState": "Terminating:Wait"}} for it in left]
     instances.append({{"InstanceId": "i-2", "LifecycleState": "InService"}})
     print(json.dumps({{"AutoScalingGroups": [{{"Instances": instances, **world["group"]}}]}}))
 elif command == "ec2 describe-instances":
-    print(json.dumps(["10.0.0.4"]))
+    print(json.dumps(["10.0.0.4" if "i-1" in words else "10.0.0.5"]))
 '''
 
 BALLAST = '''#!{python}
@@ -58,6 +59,7 @@ GONE = (200, "it is no member of the cluster")
 REPLICA = (200, "it is a replica whose primary has others, or no slots")
 LAST_REPLICA = (409, "it is the only replica of 10.0.0.1:6379, whose slots would be lost with it")
 LOADED = (409, "it owns 4096 slots: `ballast drain 10.0.0.4:6379` empties it")
+LEFT = [{"event": "left", "address": "10.0.0.4:6379"}]
 LEAVING = (409, "it is empty, and the cluster forgets it in a moment")
 
 
@@ -65,9 +67,9 @@ class Daemon(HTTPServer):
     """Answers about terminable nodes as src/http/nodes.rs does: one answer after the other, the last one for ever; to whoever
     shows the token, if it has one."""
 
-    def __init__(self, answers, token):
+    def __init__(self, answers, token, events):
         super().__init__(("127.0.0.1", 0), Asked)
-        self.answers, self.token, self.paths = list(answers), token, []
+        self.answers, self.token, self.events, self.paths = list(answers), token, events, []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
@@ -75,6 +77,12 @@ class Asked(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.paths.append(self.path)
         answers = self.server.answers
+        if "/events" in self.path:
+            body = json.dumps({"apiVersion": "ballast/v1", "kind": "Events", "items": self.server.events}).encode()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+            return
         if self.server.token and self.headers["Authorization"] != f"Bearer {self.server.token}":
             code, words = LOCKED
         else:
@@ -100,23 +108,28 @@ class Ended:
         self.instances = [call[call.index("--instance-id") + 1] for call in completed]
 
 
-def run(drains=((0, 0),), answers=(GONE,), hook=HOOK, group=KEPT, options=(), token=None) -> Ended:
+def run(
+    drains=((0, 0),), answers=(GONE,), hook=HOOK, group=KEPT, options=(), token=None, instances=("i-1",), events=(), once=True, seconds=SECONDS_MAX
+) -> Ended:
     with tempfile.TemporaryDirectory() as scratch:
-        home, daemon = Path(scratch), Daemon(answers, token)
-        (home / "world").write_text(json.dumps({"hook": hook, "group": group, "drains": drains}))
+        home, daemon = Path(scratch), Daemon(answers, token, list(events))
+        (home / "world").write_text(json.dumps({"hook": hook, "group": group, "drains": drains, "instances": instances}))
         (home / "calls").touch()
         (home / "drains").touch()
         for name, text in (("aws", AWS), ("ballast", BALLAST)):
             (home / name).write_text(text.format(python=sys.executable, home=home))
             (home / name).chmod(0o755)
         url = f"http://127.0.0.1:{daemon.server_port}"
-        command = [sys.executable, SCRIPT, "--group", "valkey", "--hook", "drain", "--url", url, "--every", "1s", "--once", *options]
+        command = [sys.executable, SCRIPT, "--group", "valkey", "--hook", "drain", "--url", url, "--every", "1s", *options]
+        command += ["--once"] if once else []
         if token:
             (home / "token").write_text(f"{token} lifecycle\n")
             command += ["--token-file", home / "token"]
         environment = {**os.environ, "PATH": f"{home}:{os.environ['PATH']}", "BALLAST_TOKEN_FILE": ""}
         try:
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS_MAX)
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds)
+        except subprocess.TimeoutExpired as late:
+            done = subprocess.CompletedProcess(command, None, "", (late.stderr or b"").decode())
         finally:
             daemon.shutdown()
             daemon.server_close()
@@ -146,6 +159,14 @@ class Lifecycle(unittest.TestCase):
         ended = run(answers=(LOADED,), options=("--patience", "2s"))
         self.assertEqual(ended.results, ["ABANDON"], ended.said)
         self.assertIn("it owns 4096 slots", ended.said)
+
+    def test_of_two_replicas_the_second_waits_until_the_first_is_seen_to_be_gone(self):
+        ended = run(drains=((0, 2),), answers=(REPLICA,), instances=("i-1", "i-3"), once=False, seconds=6)
+        self.assertEqual(ended.results, ["CONTINUE"], ended.said)
+
+    def test_continues_when_it_was_started_anew_after_the_node_had_left(self):
+        ended = run(drains=((0, 2),), answers=(GONE,), events=LEFT)
+        self.assertEqual(ended.results, ["CONTINUE"], ended.said)
 
     def test_abandons_when_the_rest_could_not_bear_it(self):
         ended = run(drains=((0, 2),), answers=(LOADED,))
