@@ -6,7 +6,10 @@
 #[allow(unreachable_pub, dead_code, reason = "an example stands for itself: what is public there is private here")]
 mod even_memory;
 
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use ballast::model::{Column, Move, NO_OWNER, Owners, Primary, SLOT_COUNT, Snapshot, Tag};
@@ -45,11 +48,34 @@ const REFUSED: [(&str, &str); 18] = [
     (r#"{"max-moves": 5"#, "parameters: give one JSON object"),
 ];
 
+/// Mistakes in `plan`: the language, the file, the line that they come before, and what is said then.
+const MISTAKES: [(&str, &str, &str, &str, &str); 6] = [
+    ("python", "policy.py", PYTHON, "raise KeyError('oh no');", "KeyError: 'oh no'; policy.py:"),
+    (
+        "python",
+        "policy.py",
+        PYTHON,
+        "return Proposal([Move(70000, 0, '')], '', []);",
+        "moves[0].slot: 70000 is no slot",
+    ),
+    ("javascript", "policy.js", SCRIPT, "throw new TypeError('oh no');", "TypeError: oh no; at plan (/policy.js:"),
+    ("javascript", "policy.js", SCRIPT, "return { moves: [], summary: '' };", "gauges: missing"),
+    ("javascript", "policy.js", SCRIPT, "Date.now();", "a policy has no clock"),
+    ("typescript", "policy.ts", SCRIPT, "Math.random();", "a policy has no chance"),
+];
+
+/// The first lines of `plan` in the examples.
+const PYTHON: &str = "sizes = cluster.slot_metric(\"bytes\")";
+const SCRIPT: &str = "const bytes = cluster.slotMetric('bytes');";
+
+fn settings() -> Settings {
+    Settings { compiler: Compiler::InProcess, deadline_ms: 60_000, ..Settings::default() }
+}
+
 fn host() -> PolicyHost {
     // Python takes ten seconds to compile: once is enough for as long as its policy stays the same.
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-languages");
-    let settings = Settings { compiler: Compiler::InProcess, deadline_ms: 60_000, ..Settings::default() };
-    PolicyHost::new(Settings { cache_dir: Some(cache), ..settings }).expect("the engine starts")
+    PolicyHost::new(Settings { cache_dir: Some(cache), ..settings() }).expect("the engine starts")
 }
 
 fn built(language: &str) -> Source {
@@ -189,6 +215,42 @@ fn passes_the_check(language: &str) {
     let report = check(&host(), &built(language), &Wishes::default()).expect("it loads");
     let fine = |finding: &ballast::policy::Finding| finding.grade == ballast::policy::Grade::Pass;
     assert!(report.findings.iter().all(fine), "{report}");
+}
+
+/// The example of `language` in a directory of its own, with `mistake` before `line` of `file`, built.
+fn rebuilt(language: &str, file: &str, line: &str, mistake: &str, directory: &Path) -> Source {
+    let example = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("policies/examples").join(language);
+    for entry in fs::read_dir(&example).expect("an example") {
+        let entry = entry.expect("readable");
+        let target = directory.join(entry.file_name());
+        let kind = entry.file_type().expect("readable");
+        if kind.is_symlink() {
+            // The contract and `toolchains`, which all examples share.
+            symlink(entry.path().canonicalize().expect("it is there"), target).expect("room");
+        } else if kind.is_file() && entry.file_name() != "policy.wasm" {
+            fs::copy(entry.path(), target).expect("room");
+        }
+    }
+    let text = fs::read_to_string(directory.join(file)).expect("the policy");
+    assert!(text.contains(line), "{language}: `plan` does not begin with {line}");
+    fs::write(directory.join(file), text.replace(line, &format!("{mistake} {line}"))).expect("room");
+    let built = Command::new("bash").arg(directory.join("build.sh")).output().expect("it starts");
+    assert!(built.status.success(), "{language}, {mistake}: {}", String::from_utf8_lossy(&built.stderr));
+    Source::File(directory.join("policy.wasm"))
+}
+
+#[test]
+fn mistakes_are_told_by_their_place_or_their_field() {
+    let host = PolicyHost::new(settings()).expect("the engine starts");
+    let snapshot = Arc::new(synthetic_snapshot(3));
+    for (language, file, line, mistake, words) in MISTAKES {
+        let directory = tempfile::tempdir().expect("room");
+        let source = rebuilt(language, file, line, mistake, directory.path());
+        let mut policy = host.load(&source, "{}").expect("it loads");
+        let failure = policy.plan(&snapshot).expect_err(mistake);
+        assert_eq!(failure.kind(), "error", "{language}, {mistake}: {failure}");
+        assert!(failure.reason.contains(words), "{language}, {mistake}: '{words}' is not in {failure}");
+    }
 }
 
 macro_rules! languages {

@@ -20,7 +20,7 @@ const SCHEMA = {
 let parameters = readParameters('{}', KNOWN);
 
 // The contract's interface `policy`.
-export const policy = {
+export const policy = failingPolitely({
   describe: () => ({
     name: 'even-memory',
     version: '0.1.0',
@@ -31,12 +31,12 @@ export const policy = {
   configure(text) {
     parameters = readParameters(text, KNOWN);
   },
-  plan: failingPolitely(() => {
+  plan() {
     const bytes = cluster.slotMetric('bytes');
     if (!bytes) throw { tag: 'not-ready', val: 'slot/bytes is not there yet' };
     return evenMemory(cluster.nodes(), cluster.owners(), bytes, cluster.inFlight(), parameters);
-  }),
-};
+  },
+});
 
 function evenMemory(nodes, owners, bytes, inFlight, { 'threshold-percent': threshold, 'max-moves': movesMax }) {
   const drains = nodes.map(({ tags }) => tags.includes('draining'));

@@ -19,6 +19,7 @@ SCHEMA = {
 }
 
 
+@failing_politely
 class Policy(exports.Policy):
     # Objects are componentize-py's to make: what lasts belongs to the class.
     parameters = read_parameters("{}", KNOWN)
@@ -30,7 +31,6 @@ class Policy(exports.Policy):
     def configure(self, parameters: str) -> None:
         Policy.parameters = read_parameters(parameters, KNOWN)
 
-    @failing_politely
     def plan(self) -> Proposal:
         sizes = cluster.slot_metric("bytes")
         if sizes is None:
