@@ -163,10 +163,20 @@ impl State<'_> {
             if self.exhausted() {
                 break;
             }
-            if let Some(target) = self.best_fit(slot, 0.0).or_else(|| self.least_harm(slot)) {
+            let idle = self.load[usize::from(slot)].iter().all(|load| *load == 0.0);
+            let target =
+                if idle { self.fewest_slots(slot) } else { self.best_fit(slot, 0.0).or_else(|| self.least_harm(slot)) };
+            if let Some(target) = target {
                 self.shift(slot, target, Why::Drain);
             }
         }
+    }
+
+    /// The node with the fewest slots: where a slot goes that nobody feels yet, so that not one node gets all that is to come.
+    fn fewest_slots(&mut self, slot: u16) -> Option<usize> {
+        self.work += self.problem.nodes.len() as u64;
+        let allowed = (0..self.problem.nodes.len()).filter(|node| self.allowed(slot, *node));
+        allowed.min_by_key(|node| self.slots[*node].len())
     }
 
     /// The node whose potential rises least by taking `slot`, below every ceiling.
