@@ -45,10 +45,23 @@ impl Scale {
         gains.fold(0.0, f64::max)
     }
 
+    /// Whether `moves` help no resource and harm one. A policy could put them before better ones that caps hold back, again and again.
+    fn only_harm(&self, moves: &[Candidate<'_>]) -> bool {
+        /// Sums of the same numbers in another order differ by less.
+        const ROUNDING: f64 = 1e-9;
+        let Some(problem) = &self.0 else { return false };
+        let after = owners_after(problem, moves);
+        let worse = problem
+            .active()
+            .map(|resource| problem.imbalance_of(resource, &after) - problem.imbalance_of(resource, &problem.owners));
+        let (least, most) = worse.fold((f64::MAX, f64::MIN), |(least, most), by| (least.min(by), most.max(by)));
+        least >= -ROUNDING && most > ROUNDING
+    }
+
     /// Takes out of `passed` the moves that are not worth making, if the plan as a whole gains too little.
     ///
     /// What a cap held back counts as part of the plan here: a cap cuts a good plan into slices, and a slice's own gain
-    /// may be small. Moves that drain a node are worth it always.
+    /// may be small, but does not only harm. Moves that drain a node are worth it always.
     pub(super) fn not_worth_it<'a>(
         &self,
         passed: &mut Vec<Candidate<'a>>,
@@ -58,7 +71,10 @@ impl Scale {
         let primaries = &scene.snapshot.primaries;
         let drains = |candidate: &Candidate<'_>| primaries[candidate.from as usize].is(Tag::Draining);
         let off = scene.limits.min_gain <= 0.0;
-        if off || passed.iter().all(drains) || self.gain(passed.iter().chain(capped)) >= scene.limits.min_gain {
+        if off || passed.iter().all(drains) {
+            return Vec::new();
+        }
+        if self.gain(passed.iter().chain(capped)) >= scene.limits.min_gain && !self.only_harm(passed) {
             return Vec::new();
         }
         let (kept, dropped) = std::mem::take(passed).into_iter().partition(drains);
