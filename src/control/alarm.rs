@@ -12,8 +12,8 @@ const BROKEN: f64 = 0.25;
 /// What is remembered of earlier cycles.
 #[derive(Debug, Default)]
 pub(super) struct Alarm {
-    /// By slot: whom it left last, and in which cycle.
-    left: BTreeMap<SlotId, (NodeId, u64)>,
+    /// By slot: whom it left lately, and in which cycle.
+    left: BTreeMap<SlotId, Vec<(NodeId, u64)>>,
     broken_in_a_row: u32,
 }
 
@@ -32,13 +32,19 @@ impl Alarm {
     /// A slot that is back where it was. Emptying a node is no going back and forth, whatever comes of it later.
     fn returned(&mut self, report: &CycleReport, snapshot: &Snapshot, within: u32) -> Option<String> {
         let oldest = report.cycle.saturating_sub(u64::from(within));
-        self.left.retain(|_, (_, cycle)| *cycle >= oldest);
+        self.left.retain(|_, left| {
+            left.retain(|(_, cycle)| *cycle >= oldest);
+            !left.is_empty()
+        });
         let drains = |node: &NodeId| snapshot.primary(node).is_some_and(|node| node.is(Tag::Draining));
         let mut reason = None;
         for migration in report.migrations.iter().filter(|migration| !drains(&migration.source)) {
             for slot in migration.moved.iter() {
-                let before = self.left.insert(slot, (migration.source.clone(), report.cycle));
-                if let Some((_, cycle)) = before.filter(|(node, _)| within > 0 && *node == migration.target) {
+                let left = self.left.entry(slot).or_default();
+                let back =
+                    left.iter().find(|(node, _)| within > 0 && *node == migration.target).map(|(_, cycle)| *cycle);
+                left.push((migration.source.clone(), report.cycle));
+                if let Some(cycle) = back {
                     reason.get_or_insert_with(|| {
                         format!(
                             "slot {slot} is back on {}, which it left in cycle {cycle}: the policy goes back and forth \
@@ -112,6 +118,12 @@ mod tests {
         assert_eq!(alarm.hear(&moved(5, [1, 2], &snapshot), &snapshot, &limits), None, "on to a third one");
         let why = alarm.hear(&moved(9, [2, 1], &snapshot), &snapshot, &limits).expect("it is back");
         assert!(why.contains("slot 5 is back on") && why.contains("left in cycle 5"), "{why}");
+        alarm.reset();
+        for (cycle, ends) in [(10, [0, 1]), (13, [1, 2])] {
+            assert_eq!(alarm.hear(&moved(cycle, ends, &snapshot), &snapshot, &limits), None);
+        }
+        let why = alarm.hear(&moved(16, [2, 0], &snapshot), &snapshot, &limits).expect("round a ring of three");
+        assert!(why.contains("left in cycle 10"), "{why}");
         alarm.reset();
         assert_eq!(alarm.hear(&moved(20, [0, 1], &snapshot), &snapshot, &limits), None);
         assert_eq!(alarm.hear(&moved(31, [1, 0], &snapshot), &snapshot, &limits), None, "eleven cycles later");
