@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use super::StoreError;
 
@@ -65,7 +65,7 @@ const STEPS: &[&str] = &[
 
 /// Opens the database at `path`, checks that it is sound and ours, and brings it up to date.
 pub(super) fn open(directory: &Path, path: &Path) -> Result<Connection, StoreError> {
-    let damaged = |cause: rusqlite::Error| StoreError::Damaged { path: directory.to_owned(), cause: Box::new(cause) };
+    let damaged = |cause: rusqlite::Error| unfit(directory, cause);
     let mut connection = Connection::open(path).map_err(damaged)?;
     prepare(&connection).map_err(damaged)?;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(damaged)?;
@@ -84,7 +84,13 @@ pub(super) fn open(directory: &Path, path: &Path) -> Result<Connection, StoreErr
 
 /// Opens the database at `path` to read only, beside whoever writes it.
 pub(super) fn look(directory: &Path, path: &Path) -> Result<Connection, StoreError> {
-    let damaged = |cause: rusqlite::Error| StoreError::Damaged { path: directory.to_owned(), cause: Box::new(cause) };
+    let damaged = |cause: rusqlite::Error| match cause.sqlite_error_code() {
+        // To read beside a writer takes a file that both write.
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
+            StoreError::Forbidden { path: directory.to_owned(), cause: io::Error::other(cause) }
+        }
+        _ => unfit(directory, cause),
+    };
     // SQLite says the same of a file that it may not read as of a broken one.
     File::open(path).map_err(|cause| unread(directory, cause))?;
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(damaged)?;
@@ -95,6 +101,17 @@ pub(super) fn look(directory: &Path, path: &Path) -> Result<Connection, StoreErr
         Ordering::Less => Err(StoreError::Older { path: directory.to_owned(), found, known }),
         Ordering::Equal => Ok(connection),
         Ordering::Greater => Err(StoreError::Newer { path: directory.to_owned(), found, known }),
+    }
+}
+
+/// What an error of the database means: that its file is broken, or that nobody can tell by it, as on a full disk.
+fn unfit(directory: &Path, cause: rusqlite::Error) -> StoreError {
+    let path = directory.to_owned();
+    match cause.sqlite_error_code() {
+        None | Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            StoreError::Damaged { path, cause: Box::new(cause) }
+        }
+        Some(_) => StoreError::Unusable { path, cause: io::Error::other(cause) },
     }
 }
 
