@@ -225,7 +225,7 @@ function cycle(report, why) {
     part("Shadows", report.shadows?.length ? h("ul", { class: "lines" }, report.shadows.map((one) => h("li", null, h("strong", null, one.name), ` would move ${plural(one.approved, "slot")}, disagrees in ${Math.round(one.disagreement * 100)}%`))) : null),
     why.length > 0 ? h("details", { class: "part", "data-key": "explanation", open: report.approved.length === 0 }, h("summary", null, h("h3", null, "In words")), why.map(explanation)) : null,
     part("Repeat it", [
-      report.plan ? command(`ballast plan --at ${report.cycle}`, "decides once more by the same snapshot") : null,
+      why.some((one) => one.because.some((reason) => reason.topic === "repeat")) ? command(`ballast plan --at ${report.cycle}`, "decides once more by the same snapshot") : null,
       command(`ballast explain ${report.cycle}`, "the same in a terminal"),
     ]),
     h("p", { class: "quiet small" }, [

@@ -90,7 +90,7 @@ export function happening(event) {
     case "drain-ended": return ["calm", `${event.address} may have slots again${by(event)}`, why];
     case "emptied": return ["good", `${event.address} owns no slot any more`, ""];
     case "left": return ["good", `${event.address} has left the cluster`, ""];
-    case "flags-cleared": return ["good", `Flags of slots ${ranges(event.slots)} that a move had left on ${event.node} cleared`, why];
+    case "flags-cleared": return ["good", `Flags of slots ${event.slots} that a move had left on ${event.node} cleared`, why];
     case "recovered": return ["good", `${plural(event.slots, "slot")} that an earlier run left open closed`, ""];
     default: return ["calm", event.event, why];
   }
