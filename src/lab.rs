@@ -32,7 +32,7 @@ pub use view::{NodeView, Role, parse_nodes};
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
     /// The server was not fetched.
-    #[error("{name} is not in {}: run `make servers`", directory.display())]
+    #[error("{name} is not in {}: run `make servers` in the source tree, or name a server: --server PATH", directory.display())]
     NotFetched {
         /// The server's directory name.
         name: &'static str,

@@ -46,6 +46,8 @@ pub(super) struct Daemon {
 /// What the API's status says, as far as the demo tells of it.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Status {
+    pub(super) mode: String,
+    pub(super) mode_reason: String,
     pub(super) activity: String,
     pub(super) policy: PolicyStatus,
     pub(super) balance: BTreeMap<String, Balance>,

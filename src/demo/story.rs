@@ -80,6 +80,7 @@ pub(super) async fn play(options: &Options, narrator: &Narrator) -> anyhow::Resu
     let policy = embedded_policy("balance").ok_or_else(|| anyhow!("this build carries no policy called balance"))?;
     let daemon = Daemon::start(home.path(), &cluster.addresses(), policy)?;
     narrator.line(&format!("watch it at {}", daemon.page()));
+    narrator.line(&format!("its configuration is {}", home.path().join("daemon.toml").display()));
     let mut stage = Stage { narrator, daemon, load, keys, client, cluster, told: 0, _home: home };
 
     let end = begun + Duration::from_secs(options.seconds);
@@ -318,6 +319,9 @@ impl Stage<'_> {
                 "cycle {number}: {slots_moved} slots and {keys_moved} keys moved; {}",
                 standing(status)
             )),
+            "planned" if status.mode != "auto" => self
+                .narrator
+                .line(&format!("cycle {number}: nothing moves, the mode is {}: {}", status.mode, status.mode_reason)),
             other => {
                 let refusal = cycle.refusals.first().map(|refusal| format!("{}: {}", refusal.check, refusal.reason));
                 let why =
