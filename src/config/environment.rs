@@ -6,7 +6,7 @@ use serde::Deserialize as _;
 use toml::{Table, Value};
 
 use super::file::File;
-use super::problem::{Overridden, Problem};
+use super::problem::{Overridden, Problem, without_value};
 
 /// What every override starts with.
 const PREFIX: &str = "BALLAST_";
@@ -40,7 +40,7 @@ pub(super) fn overlay(
     // key that the file gives a plain value.
     let file = File::deserialize(table).map_err(|error| {
         let place = overridden.values().cloned().collect::<Vec<_>>().join(", ");
-        vec![Problem { place, message: error.message().to_owned(), excerpt: String::new() }]
+        vec![Problem { place, message: without_value(error.message()), excerpt: String::new() }]
     })?;
     Ok((file, overridden))
 }
@@ -56,7 +56,7 @@ fn typed(keys: &[String], text: &str) -> Result<Value, String> {
     let accepted = |value: &Value| {
         let mut alone = Table::new();
         set(&mut alone, keys, value.clone());
-        File::deserialize(alone).map(|_| ()).map_err(|error| error.message().to_owned())
+        File::deserialize(alone).map(|_| ()).map_err(|error| without_value(error.message()))
     };
     let as_text = Value::String(text.to_owned());
     let as_toml = format!("value = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));

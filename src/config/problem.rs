@@ -96,7 +96,7 @@ impl<'a> Source<'a> {
     }
 
     fn refusal(&self, error: &toml::de::Error) -> Problem {
-        self.problem(error.message().to_owned(), error.span())
+        self.problem(without_value(error.message()), error.span())
     }
 
     /// Findings with their places, in the order of the file: where it sets the key, or the variable that does.
@@ -174,11 +174,36 @@ impl<'a> Source<'a> {
         let (row, column) = (before.matches('\n').count() + 1, before[start..].chars().count() + 1);
         let line = self.text[start..].lines().next().unwrap_or_default();
         let place = format!("{}:{row}:{column}", self.name);
-        // A line that may hold a secret is not repeated, and the path of a receiver is one: errors end up in logs.
-        let secret = line.contains("password") || line.contains('@') || line.trim_start().starts_with("url");
-        let excerpt = if secret || line.is_empty() { String::new() } else { excerpt(line, row, column, span.len()) };
+        let excerpt = match line.is_empty() || may_hold_secret(&self.text[..start], line) {
+            true => String::new(),
+            false => excerpt(line, row, column, span.len()),
+        };
         Problem { place, message, excerpt }
     }
+}
+
+/// Whether a line that stands after `before` may hold a secret, as a receiver's path is one: errors end up in logs, with webhooks and on
+/// the page.
+fn may_hold_secret(before: &str, line: &str) -> bool {
+    const SECTIONS: [&str; 3] = ["cluster", "webhook", "lease"];
+    let section = before.lines().rev().find_map(|line| line.trim_start().strip_prefix('['));
+    let of = |name: &str| {
+        let first = name.trim_start_matches('[').split(['.', ']', '=', ' ']).next().unwrap_or_default();
+        SECTIONS.contains(&first.trim()) || name.contains("parameters")
+    };
+    section.is_some_and(of) || of(line.trim_start()) || line.contains("password") || line.contains('@')
+}
+
+/// What the reader says, without the value that it refuses: that may be a password whose quotes were forgotten.
+pub(super) fn without_value(message: &str) -> String {
+    for refusal in ["invalid type: ", "invalid value: "] {
+        let parts = message.strip_prefix(refusal).and_then(|rest| rest.rsplit_once(", expected "));
+        if let Some((found, expected)) = parts {
+            let kind = found.split(['"', '`']).next().unwrap_or_default().trim_end();
+            return format!("{refusal}{kind}, expected {expected}");
+        }
+    }
+    message.to_owned()
 }
 
 /// `text` with blanks in the place of the line that `place` is in, so that everything else stays where it is; `None` when

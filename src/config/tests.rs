@@ -279,6 +279,26 @@ fn errors_of_the_environment_name_the_variable() {
 }
 
 #[test]
+fn a_secret_in_the_wrong_place_is_not_repeated_by_the_error() {
+    for (text, words) in [
+        ("[cluster]\nseeds = \"redis://:hunter2@127.0.0.1:7000\"\n", "invalid type: string, expected a sequence"),
+        ("[cluster]\npassword = 0xb00b1e5\n", "invalid type: integer, expected "),
+        ("cluster = { seeds = [\"h:1\"], pasword = \"hunter2\" }\n", "unknown field `pasword`"),
+        ("webhook = [{ name = \"x\", url = \"https://h/T0/hunter2\", evnts = [] }]\n", "unknown field `evnts`"),
+        ("[[webhook]]\nname = \"x\"\nurl = \"https://h/T0/B0\"\nsecrt = \"hunter2\"\n", "unknown field `secrt`"),
+        ("[policy.parameters]\nkey = hunter2\n", "daemon.toml:2:"),
+    ] {
+        let error = refuses(text, &[], &[words]);
+        for secret in ["hunter2", "184594917", "b00b1e5"] {
+            assert!(!error.contains(secret), "{text}: {error}");
+        }
+    }
+    let variable = ("BALLAST_CLUSTER__SEEDS", "redis://:hunter2@h:1");
+    let error = refuses("", &[variable], &["BALLAST_CLUSTER__SEEDS: invalid type: string, expected a sequence"]);
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
 fn secrets_come_from_where_they_are_said_to_be_and_are_never_shown() {
     let with = |line: &str, variables: &[(&str, &str)]| read_with(&format!("{MINIMAL}{line}"), variables).expect(line);
     let loaded = with("password = \"hunter2\"", &[]);
