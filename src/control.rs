@@ -21,7 +21,6 @@ mod promise;
 mod promotion;
 mod restart;
 mod scale;
-mod scaler;
 mod shadows;
 mod signals;
 mod standby;

@@ -40,6 +40,19 @@ pub struct Told<'a> {
     pub report: &'a CycleReport,
     /// What came of its plan.
     pub realised: Option<(u64, &'a Realised)>,
+    /// Whether all that it was decided by is kept.
+    pub repeatable: bool,
+}
+
+/// What is known of the present besides the newest cycle, which may be over for long or under way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Present {
+    /// The mode, and why it is that one, by the last event that told of it.
+    pub mode: Option<(Mode, String)>,
+    /// Slots whose migration was begun and has not ended.
+    pub moving: usize,
+    /// Whether another cycle should have ended by now.
+    pub stale: bool,
 }
 
 impl Explanation {
@@ -63,7 +76,7 @@ impl Explanation {
             explanation.because("move", step);
         }
         explanation.carried_out(told);
-        explanation.how_to_repeat(report);
+        explanation.how_to_repeat(told);
         explanation
     }
 
@@ -82,6 +95,9 @@ impl Explanation {
             (Some(step), _, _) if moved => format!("slot {slot} moved {}, {when}", route(step)),
             (Some(step), Some((_, why)), _) => {
                 format!("slot {slot} should have moved {} and stayed, {when}: {why}", route(step))
+            }
+            (Some(step), None, _) if report.outcome == CycleOutcome::Planned && report.mode == Mode::Auto => {
+                format!("slot {slot} would have moved {}, {when}, and somebody stopped it", route(step))
             }
             (Some(step), None, _) if report.outcome == CycleOutcome::Planned => {
                 format!("slot {slot} would have moved {}, {when}, but the mode was {}", route(step), report.mode)
@@ -102,44 +118,67 @@ impl Explanation {
         }
         explanation.decision(told);
         explanation.carried_out(told);
-        explanation.how_to_repeat(report);
+        explanation.how_to_repeat(told);
         explanation
     }
 
-    /// Why nothing moves, or why something does: by the newest cycle. `mode` is why the daemon is in its mode; `stale` that it
-    /// should have told of another cycle by now.
+    /// Why nothing moves, or why something does: by what is under way, and by the newest cycle.
     #[must_use]
-    pub fn of_now(told: Told<'_>, mode: Option<&str>, stale: bool, now_ms: u64) -> Self {
+    pub fn of_now(told: Told<'_>, present: &Present, now_ms: u64) -> Self {
         let report = told.report;
         let approved = report.approved.len();
-        let answer = match (&report.outcome, report.mode) {
+        let mode = present.mode.as_ref().map_or(report.mode, |(mode, _)| *mode);
+        let blocked = report.snapshot.iter().flat_map(|seen| &seen.problems).find(|problem| problem.blocks_moves());
+        let blocked = blocked.map(ToString::to_string);
+        let answer = match (&report.outcome, mode) {
+            _ if present.moving > 0 => format!("slots move: {} are under way", present.moving),
+            (_, Mode::Follower) => "nothing moves by this daemon: another one leads".to_owned(),
             (CycleOutcome::NotCollected { .. }, _) => "nothing moves: the cluster cannot be seen".to_owned(),
+            (CycleOutcome::Planned, Mode::Auto) if report.mode == Mode::Auto => {
+                format!("{approved} slots would move, and somebody stopped it")
+            }
+            (CycleOutcome::Planned, Mode::Auto) => {
+                "the mode is auto now: the next cycle moves what is to move".to_owned()
+            }
+            (CycleOutcome::Planned, mode) => format!("nothing moves: {approved} slots would, and the mode is {mode}"),
+            (_, Mode::Paused | Mode::Halted) => format!("nothing moves: the mode is {mode}"),
             (CycleOutcome::PolicyFailed { .. }, _) => "nothing moves: the policy gives no plan".to_owned(),
+            (CycleOutcome::NoChange | CycleOutcome::Refused, _) if blocked.is_some() => {
+                format!("nothing moves: {}", blocked.unwrap_or_default())
+            }
             (CycleOutcome::NoChange, _) => "nothing moves: the policy is content".to_owned(),
             (CycleOutcome::Refused, _) => "nothing moves: the guard holds every move back".to_owned(),
-            (CycleOutcome::Planned, Mode::Auto) => format!("{approved} slots would move, and somebody stopped it"),
-            (CycleOutcome::Planned, mode) => format!("nothing moves: {approved} slots would, and the mode is {mode}"),
             (CycleOutcome::Executed, _) => format!("slots move: {approved} did in the last cycle"),
+            (CycleOutcome::Incomplete { .. }, _) if report.migrations.iter().all(|it| it.moved.is_empty()) => {
+                "nothing moves, though it should".to_owned()
+            }
             (CycleOutcome::Incomplete { .. }, _) => "slots move, but not all that should".to_owned(),
         };
         let mut explanation = Self::new(answer);
         let when = format!("cycle {}, {} ago: {}", report.cycle, ago(report.started_at_ms, now_ms), outcome(report));
         explanation.because("cycle", when);
-        if stale {
-            explanation.because("daemon", "no cycle since: is it running? `ballast status` asks it");
+        if present.stale {
+            explanation.because("daemon", match present.moving {
+                0 => "no cycle since: is it running? `ballast status` asks it",
+                _ => "a cycle lasts for as long as its slots move: `ballast status` shows how far it is, if it is running",
+            });
         }
-        if let Some(mode) = mode.filter(|_| report.mode != Mode::Auto) {
-            explanation.because("mode", mode);
+        let why = present.mode.as_ref().map(|(_, why)| why.as_str());
+        if let Some(why) = why.filter(|_| mode != Mode::Auto) {
+            explanation.because("mode", why);
         }
-        if report.mode == Mode::DryRun {
+        // A closed change window is dry-run as well, and a start that was told so.
+        if mode == Mode::DryRun && why.is_none_or(|why| why.contains("the configuration says")) {
             explanation.because("remedy", "write mode = \"auto\" in the configuration to have plans carried out");
         }
-        if matches!(report.mode, Mode::Paused | Mode::Halted) {
-            explanation.because("remedy", "`ballast resume` lets it go on");
+        match mode {
+            Mode::Paused | Mode::Halted => explanation.because("remedy", "`ballast resume` lets it go on"),
+            Mode::Approval => explanation.because("remedy", "`ballast approve` shows the plan that waits"),
+            _ => (),
         }
         explanation.decision(told);
         explanation.carried_out(told);
-        explanation.how_to_repeat(report);
+        explanation.how_to_repeat(told);
         explanation
     }
 
@@ -175,9 +214,9 @@ impl Explanation {
         }
     }
 
-    fn how_to_repeat(&mut self, report: &CycleReport) {
-        if report.plan.as_ref().is_some_and(|plan| !plan.moves.is_empty()) {
-            self.because("repeat", format!("ballast plan --at {}", report.cycle));
+    fn how_to_repeat(&mut self, told: Told<'_>) {
+        if told.repeatable {
+            self.because("repeat", format!("ballast plan --at {}", told.report.cycle));
         }
     }
 }

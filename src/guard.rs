@@ -24,7 +24,7 @@ use effect::Scale;
 use finding::Finding;
 pub use ledger::Ledger;
 pub use limits::{Limits, OnUnknown};
-pub(crate) use past::{DAY_MS, Past, all_members, members, strangers};
+pub(crate) use past::{DAY_MS, Past, members, strangers};
 use tally::{Candidate, Tally};
 
 /// What a review looks at; every check gets it whole.

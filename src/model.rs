@@ -18,6 +18,7 @@ pub use mode::{Mode, Trigger};
 pub use plan::{Move, Plan, PolicyId, ProposedMove};
 pub use report::{CycleOutcome, CycleReport, Realised, ScalingReport, ShadowReport, Timings};
 pub use slot::{InvalidSlot, SLOT_COUNT, SlotId, SlotSet};
+pub(crate) use snapshot::means;
 pub use snapshot::{
     AtomicJob, Column, MetricInfo, MetricSource, NO_OWNER, NoPrimary, NodeColumn, NodeIndex, Owners, Primary, Problem,
     Replica, Snapshot, SnapshotSummary, Tag, resource,

@@ -63,6 +63,14 @@ pub trait Policy: Send {
     /// # Errors
     /// When it gives no plan, with the reason. It may be asked again.
     fn plan(&mut self, snapshot: &Arc<Snapshot>) -> Result<Plan, PolicyFailure>;
+
+    /// How many shards the cluster should have, asked after `plan` and on the same view; `None` from those that have no opinion.
+    ///
+    /// # Errors
+    /// As [`Self::plan`].
+    fn advise(&mut self, _: &Arc<Snapshot>) -> Result<Option<ScalingAdvice>, PolicyFailure> {
+        Ok(None)
+    }
 }
 
 /// Where a policy comes from.

@@ -21,9 +21,27 @@ pub enum Next {
     /// Its replicas are to follow others.
     Rehome(Vec<Rehoming>),
     /// The other nodes are to forget it.
-    Forget(Vec<Address>),
+    Forget(Farewell),
     /// It is no member of the cluster.
     Gone,
+}
+
+/// Who is to forget a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Farewell {
+    /// Everybody else who answers.
+    pub others: Vec<Address>,
+    /// Whether the node itself answers: then it is asked first, and left blank.
+    pub answers: bool,
+}
+
+/// What members mean that do not answer: they know the node that leaves, and may tell others of it when they are back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Away {
+    /// They are to be told as well.
+    WaitedFor,
+    /// They were waited for long enough.
+    LeftBehind,
 }
 
 /// One replica and the primary that it is to follow.
@@ -39,10 +57,11 @@ pub struct Rehoming {
 
 /// The next thing to do for `node` to leave the cluster of `snapshot`.
 #[must_use]
-pub fn next(node: &NodeId, snapshot: &Snapshot) -> Next {
+pub fn next(node: &NodeId, snapshot: &Snapshot, away: Away) -> Next {
     let as_primary = snapshot.index_of(node);
     let as_replica = snapshot.replicas.iter().any(|replica| replica.id == *node);
-    if as_primary.is_none() && !as_replica {
+    let failed = snapshot.has_failed(node);
+    if as_primary.is_none() && !as_replica && !failed {
         // Unseen is not gone: a node that nobody could ask about may be there.
         return match snapshot.blockers().next() {
             Some(problem) => Next::Wait(problem.to_string()),
@@ -62,9 +81,9 @@ pub fn next(node: &NodeId, snapshot: &Snapshot) -> Next {
         return Next::Wait(problem.to_string());
     }
     // Whoever is away would bring it back, and has to be told before it is asked to forget the others itself.
-    let away =
-        |problem: &&Problem| matches!(problem, Problem::ReplicaUnreachable { .. } | Problem::MemberFailed { .. });
-    if let Some(problem) = snapshot.problems.iter().find(|problem| away(problem)) {
+    if away == Away::WaitedFor
+        && let Some((_, problem)) = silent(snapshot).next()
+    {
         return Next::Wait(problem.to_string());
     }
     if snapshot.flags_of_primaries().any(|open| open.node == *node || peer(open) == node) {
@@ -79,7 +98,19 @@ pub fn next(node: &NodeId, snapshot: &Snapshot) -> Next {
             return homes(&orphans, snapshot);
         }
     }
-    Next::Forget(snapshot.members().filter(|(id, _)| *id != node).map(|(_, at)| at.clone()).collect())
+    let silent: Vec<&Address> = silent(snapshot).map(|(at, _)| at).collect();
+    let answer = |at: &Address| !silent.contains(&at);
+    let others = snapshot.members().filter(|(id, at)| *id != node && answer(at)).map(|(_, at)| at.clone()).collect();
+    let answers = snapshot.members().any(|(id, at)| id == node && answer(at));
+    Next::Forget(Farewell { others, answers })
+}
+
+/// Members that do not answer and own nothing: where they should, and what is wrong.
+fn silent(snapshot: &Snapshot) -> impl Iterator<Item = (&Address, &Problem)> {
+    snapshot.problems.iter().filter_map(|problem| match problem {
+        Problem::ReplicaUnreachable { node, .. } | Problem::MemberFailed { node, .. } => Some((node, problem)),
+        _ => None,
+    })
 }
 
 /// The other end of an open slot.

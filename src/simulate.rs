@@ -36,7 +36,7 @@ pub use builtin::{builtin, builtin_names};
 pub use case::Case;
 use engine::{Engine, hours};
 pub use history::{HistoryError, Recording};
-pub use report::{Balance, Charts, Mark, Measures, PlanOutcome, Report, Run, ScenarioReport};
+pub use report::{Balance, Charts, Mark, Measures, PlanOutcome, Report, Run, ScenarioReport, Shards};
 pub use scenario::{Scenario, ScenarioError};
 pub use series::Series;
 
@@ -115,6 +115,7 @@ fn summary(case: &Case, runs: Vec<Run>) -> ScenarioReport {
         warm_up_hours: hours(case.warm_up_ms),
         cycle_s: case.cycle_ms as f64 / 1000.0,
         primaries: case.primaries(),
+        scales: case.scaling.is_some(),
         bytes: case.bytes(),
         marks: case.marks.iter().map(mark).collect(),
         runs,

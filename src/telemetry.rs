@@ -33,6 +33,21 @@ pub struct InvalidFilter {
     cause: tracing_subscriber::filter::ParseError,
 }
 
+/// Reads a filter, and does nothing with it.
+///
+/// # Errors
+/// [`InvalidFilter`].
+pub fn check(filter: &str) -> Result<(), InvalidFilter> {
+    read(filter).map(drop)
+}
+
+fn read(filter: &str) -> Result<EnvFilter, InvalidFilter> {
+    EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .parse(filter)
+        .map_err(|cause| InvalidFilter { filter: filter.to_owned(), cause })
+}
+
 /// Starts logging to standard error, for the life of the process.
 ///
 /// `filter` is a level, or directives as `RUST_LOG` takes them. A second call changes nothing: the first one stands,
@@ -41,10 +56,7 @@ pub struct InvalidFilter {
 /// # Errors
 /// [`InvalidFilter`] when `filter` cannot be read.
 pub fn start(format: LogFormat, filter: &str) -> Result<(), InvalidFilter> {
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .parse(filter)
-        .map_err(|cause| InvalidFilter { filter: filter.to_owned(), cause })?;
+    let filter = read(filter)?;
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);

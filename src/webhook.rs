@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::store::Event;
@@ -122,6 +123,8 @@ pub struct Webhooks {
 struct Receiver {
     settings: Settings,
     queue: mpsc::Sender<Delivery>,
+    /// How many deliveries are not over.
+    waiting: watch::Sender<usize>,
 }
 
 impl fmt::Debug for Webhooks {
@@ -136,17 +139,25 @@ impl Webhooks {
     pub fn start(all: &[Settings], cluster: &str, told: Told) -> Self {
         let start = |settings: &Settings| {
             let (queue, deliveries) = mpsc::channel(QUEUE);
-            tokio::spawn(deliver_all(settings.clone(), cluster.to_owned(), deliveries, told.clone()));
-            Receiver { settings: settings.clone(), queue }
+            let waiting = watch::Sender::new(0);
+            let over = waiting.clone();
+            let delivering = deliver_all(settings.clone(), cluster.to_owned(), deliveries, over, told.clone());
+            tokio::spawn(delivering);
+            Receiver { settings: settings.clone(), queue, waiting }
         };
         Self { receivers: all.iter().map(start).collect(), told }
     }
 
     /// Tells of an event, as soon as its receivers take it.
     pub fn tell(&self, at_ms: u64, event: &Event) {
-        for Receiver { settings, queue } in &self.receivers {
+        for Receiver { settings, queue, waiting } in &self.receivers {
             let wanted = settings.events.is_empty() || settings.events.contains(event.name());
-            if wanted && queue.try_send(Delivery { at_ms, event: event.clone() }).is_err() {
+            if !wanted {
+                continue;
+            }
+            waiting.send_modify(|waiting| *waiting += 1);
+            if queue.try_send(Delivery { at_ms, event: event.clone() }).is_err() {
+                waiting.send_modify(|waiting| *waiting -= 1);
                 warn!(webhook = settings.name, event = event.name(), "not told: too much waits already");
                 (self.told)(&settings.name, Outcome::Dropped);
             }
@@ -154,7 +165,24 @@ impl Webhooks {
     }
 }
 
-async fn deliver_all(settings: Settings, cluster: String, mut deliveries: mpsc::Receiver<Delivery>, told: Told) {
+impl Webhooks {
+    /// Waits until all have been told, for no longer than that.
+    pub async fn told(&self, patience: Duration) {
+        let told = self.receivers.iter().map(|receiver| {
+            let mut waiting = receiver.waiting.subscribe();
+            async move { drop(waiting.wait_for(|waiting| *waiting == 0).await) }
+        });
+        let _some_are_not = timeout(patience, join_all(told)).await;
+    }
+}
+
+async fn deliver_all(
+    settings: Settings,
+    cluster: String,
+    mut deliveries: mpsc::Receiver<Delivery>,
+    waiting: watch::Sender<usize>,
+    told: Told,
+) {
     let client = match web::client().timeout(PATIENCE).build() {
         Ok(client) => client,
         Err(error) => {
@@ -188,6 +216,7 @@ async fn deliver_all(settings: Settings, cluster: String, mut deliveries: mpsc::
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
+        waiting.send_modify(|waiting| *waiting -= 1);
     }
 }
 

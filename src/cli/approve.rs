@@ -44,13 +44,22 @@ fn text(waiting: &Waiting, addresses: &BTreeMap<NodeId, Address>) -> String {
     let at = |id: &NodeId| addresses.get(id).map_or_else(|| id.short().to_owned(), ToString::to_string);
     let bytes = waiting.bytes.map(|bytes| format!(", {}", units::size::format(bytes))).unwrap_or_default();
     let mut text = format!(
-        "plan {} of {} (cycle {}): {} slots{bytes}\n  {}\n",
+        "plan {} of {} (cycle {}): {} slots{bytes}\n",
         waiting.plan,
         waiting.policy,
         waiting.cycle,
-        waiting.moves.len(),
-        waiting.summary
+        waiting.moves.len()
     );
+    let effect = waiting.predictions.iter().map(|(name, seen)| {
+        format!("{name} {:.2} -> {:.2} (at best {:.2})", seen.imbalance_before, seen.imbalance_after, seen.floor)
+    });
+    let effect: Vec<String> = effect.collect();
+    if !effect.is_empty() {
+        text.push_str(&format!("  imbalance: {}\n", effect.join(", ")));
+    }
+    if !waiting.summary.is_empty() {
+        text.push_str(&format!("  the policy, of all that it proposed: {}\n", waiting.summary));
+    }
     let mut ends: BTreeMap<(String, String), Vec<_>> = BTreeMap::new();
     for step in &waiting.moves {
         ends.entry((at(&step.from), at(&step.to))).or_default().push(step.slot);

@@ -76,9 +76,19 @@ struct Failure {
 impl Daemon {
     pub(super) fn reach(&self, screen: &Screen) -> anyhow::Result<Line> {
         let url = match (&self.url, &self.config) {
-            (Some(url), _) => url.trim_end_matches('/').to_owned(),
+            (Some(url), _) if url.contains("://") || url.starts_with(UNIX) => url.trim_end_matches('/').to_owned(),
+            (Some(url), _) => {
+                return Err(refused(format!("--url {url} is no URL"), "http://HOST:PORT, or unix:PATH of a socket"));
+            }
             (None, Some(path)) => {
-                let http = load(path, screen)?.http;
+                // What a daemon does not take, it goes on without; whoever has to pause it now need not mend that first.
+                let unfit = |error: anyhow::Error| {
+                    let hint = format!(
+                        "a daemon at work goes on with what it had: --url {DEFAULT_URL}, or where it listens, asks it"
+                    );
+                    refused(format!("{error:#}"), hint)
+                };
+                let http = load(path, screen).map_err(unfit)?.http;
                 match (http.listen, http.socket) {
                     (Some(address), _) => format!("http://{address}"),
                     (None, Some(socket)) => format!("{UNIX}{}", socket.display()),

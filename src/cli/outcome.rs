@@ -85,8 +85,10 @@ pub(super) fn explain(error: &anyhow::Error) -> (Exit, Option<String>) {
         return (Exit::Refused, Some("daemon.toml in the source tree shows every key".into()));
     }
     let text = format!("{error:#}");
-    let hint = if text.contains("NOAUTH") || text.contains("WRONGPASS") {
-        Some("give the password: redis://:PASSWORD@host:port, or password_file in a --config")
+    let hint = if ["NOAUTH", "WRONGPASS", "uthentication failed"].iter().any(|word| text.contains(word)) {
+        Some(
+            "give the password, and the user if there is one: redis://USER:PASSWORD@host:port, or user and password_file in a --config",
+        )
     } else if text.contains("cluster support disabled") {
         Some("start the server with cluster-enabled yes")
     } else if error.downcast_ref::<CollectError>().is_some() || error.downcast_ref::<LinkError>().is_some() {

@@ -63,7 +63,8 @@ pub(super) async fn run(args: Args, screen: &Screen) -> Outcome {
                 path.display()
             ),
             None => {
-                "`ballast rebalance` plans anew and carries that out; with --out FILE here and --plan FILE there, this"
+                "`ballast rebalance` plans anew and carries that out; to carry out this very plan: `ballast plan --out FILE`, then \
+                 `ballast rebalance --plan FILE`"
                     .to_owned()
             }
         });

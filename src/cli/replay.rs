@@ -15,6 +15,11 @@ use crate::model::{CycleReport, Plan};
 use crate::policy::{LoadedPolicy, Policy as _, PolicyHost, Settings, Source, embedded_names, embedded_policy};
 use crate::store::Store;
 
+/// More than any daemon gives: a policy that met no bound then meets none now, and decides the same.
+fn ample() -> Settings {
+    Settings { deadline_ms: 60_000, memory_mib: 4096, ..Settings::default() }
+}
+
 /// Decides by what `cycle` was decided by. Without another policy in `choice`, says whether the outcome is the same.
 pub(super) fn propose(cycle: u64, archive: &Archive, choice: &Choice, screen: &Screen) -> anyhow::Result<Proposal> {
     let store = archive.open(screen)?;
@@ -27,7 +32,7 @@ pub(super) fn propose(cycle: u64, archive: &Archive, choice: &Choice, screen: &S
     };
     let snapshot = Arc::new(snapshot);
     let ask = |mut policy: LoadedPolicy| policy.plan(&snapshot).context("the policy gave no plan");
-    let plan = match choice.named(&Settings::default())? {
+    let plan = match choice.named(&ample())? {
         Some(other) => ask(other)?,
         None => {
             let plan = ask(decider(&given, &report, &store)?)?;
@@ -43,7 +48,7 @@ pub(super) fn propose(cycle: u64, archive: &Archive, choice: &Choice, screen: &S
 fn decider(given: &Given, report: &CycleReport, store: &Store) -> anyhow::Result<LoadedPolicy> {
     let name = report.policy.as_ref().map_or("the policy", |policy| &policy.name);
     let kept = store.policy_file(&given.policy)?;
-    let host = PolicyHost::new(Settings::default())?;
+    let host = PolicyHost::new(ample())?;
     let file = kept.or_else(|| {
         let mut embedded = embedded_names().into_iter().filter_map(embedded_policy);
         embedded.find(|file| PolicyHost::digest(file) == given.policy).map(<[u8]>::to_vec)
@@ -69,5 +74,9 @@ fn sameness(plan: &Plan, report: &CycleReport) -> String {
         return format!("cycle {}: the same plan once more, to the last bit", report.cycle);
     }
     let moves = then.map_or(0, |then| then.moves.len());
-    format!("cycle {}: NOT the plan of then, which had {moves} moves: this program decides differently", report.cycle)
+    format!(
+        "cycle {}: NOT the plan of then, which had {moves} moves: this version decides differently, or the policy remembers what \
+         it does not save",
+        report.cycle
+    )
 }

@@ -4,6 +4,7 @@ mod chart;
 mod page;
 mod text;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::outcome::{Exit, Outcome, refused};
 use super::proposal::source_of;
 use super::screen::Screen;
 use crate::model::{Plan, PolicyId, Snapshot};
-use crate::policy::{self, LoadedPolicy, Policy, PolicyFailure, PolicyHost};
+use crate::policy::{self, LoadedPolicy, Policy, PolicyFailure, PolicyHost, ScalingAdvice};
 use crate::simulate::{Case, Player, Progress, Recording, Scenario, builtin, builtin_names, simulate};
 use crate::store::{Store, StoreError};
 
@@ -176,7 +177,12 @@ impl Contestant {
             None => (spec, Map::new()),
         };
         let source = source_of(name)?;
-        let stem = Path::new(name).file_stem().map_or_else(|| name.into(), |stem| stem.to_string_lossy());
+        let path = Path::new(name);
+        let named = |part: Option<&OsStr>| part.map(|part| part.to_string_lossy().into_owned());
+        let stem = named(path.file_stem()).unwrap_or_else(|| name.to_owned());
+        // What `ballast policy new` makes is always policy.wasm: its directory tells projects apart.
+        let directory = path.parent().and_then(|parent| named(parent.file_name())).filter(|_| stem == "policy");
+        let stem = directory.unwrap_or(stem);
         Ok(Self { label: label(&stem, &parameters), source, parameters })
     }
 
@@ -218,5 +224,9 @@ impl Policy for Tireless {
     fn plan(&mut self, snapshot: &Arc<Snapshot>) -> Result<Plan, PolicyFailure> {
         self.0.end_rest();
         self.0.plan(snapshot)
+    }
+
+    fn advise(&mut self, snapshot: &Arc<Snapshot>) -> Result<Option<ScalingAdvice>, PolicyFailure> {
+        self.0.advise(snapshot)
     }
 }

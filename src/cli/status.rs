@@ -12,7 +12,7 @@ use super::screen::{Screen, since, table};
 use crate::clock::now_ms;
 use crate::control::{NodeRow, Status};
 use crate::migration::Progress;
-use crate::model::{Address, Problem, Tag, units};
+use crate::model::{Address, NodeId, Problem, Tag, units};
 
 /// Which daemon.
 #[derive(Debug, clap::Args)]
@@ -87,7 +87,7 @@ fn text(status: &Status) -> String {
         line(format!("moving  {}", moves(overall)));
     }
     for progress in &status.migrations {
-        line(migration(progress, now_ms()));
+        line(migration(progress, &status.nodes, now_ms()));
     }
     status.drains.iter().for_each(|drain| line(super::drain::words(drain)));
     if status.stuck {
@@ -130,14 +130,18 @@ fn text(status: &Status) -> String {
     text
 }
 
-fn migration(progress: &Progress, now_ms: u64) -> String {
+fn migration(progress: &Progress, nodes: &[NodeRow], now_ms: u64) -> String {
     let Progress { protocol, step, began_by, reason, .. } = progress;
+    let at = |id: &NodeId| {
+        let node = nodes.iter().find(|node| node.id == *id);
+        node.map_or_else(|| id.short().to_owned(), |node| node.address.to_string())
+    };
     let mut text = format!(
         "  {}/{} slots from {} to {} ({protocol}): {step} for {}",
         progress.slots_moved,
         progress.slots.len(),
-        progress.source.short(),
-        progress.target.short(),
+        at(&progress.source),
+        at(&progress.target),
         seconds(now_ms.saturating_sub(progress.step_since_ms)),
     );
     for (word, known) in [("began by", began_by), ("because", reason)] {

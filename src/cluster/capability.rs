@@ -62,6 +62,15 @@ impl fmt::Display for Server {
     }
 }
 
+impl Server {
+    /// Valkey 8.0.0 to 8.0.2 end themselves soon after a failover while they count load per slot (valkey#1912, met by our tests:
+    /// `docs/traps.md`).
+    #[must_use]
+    pub fn dies_of_statistics(self) -> bool {
+        self.kind == ServerKind::Valkey && (Version(8, 0, 0)..=Version(8, 0, 2)).contains(&self.version)
+    }
+}
+
 /// Whether the server counts load per slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SlotStatsState {
@@ -98,6 +107,10 @@ impl Capabilities {
     pub fn slot_stats_advice(&self) -> Option<String> {
         match (self.slot_stats, self.slot_stats_command()) {
             (SlotStatsState::On, _) => None,
+            _ if self.server.dies_of_statistics() => Some(format!(
+                "upgrade first: {} ends itself soon after a failover while it counts (`ballast doctor`)",
+                self.server
+            )),
             (_, Some(command)) if self.atomic == Some(AtomicProtocol::RedisMigrationImport) => Some(format!(
                 "{command} turns it on; yes in the server's configuration counts memory too, from its next start on"
             )),
@@ -236,7 +249,9 @@ mod tests {
 
     #[test]
     fn statistics_that_are_off_come_with_the_way_to_turn_them_on() {
-        let valkey = read("valkey_version:8.0.1", [true, false, false], &[("cluster-slot-stats-enabled", "no")]);
+        let dies = read("valkey_version:8.0.1", [true, false, false], &[("cluster-slot-stats-enabled", "no")]);
+        assert!(dies.slot_stats_advice().is_some_and(|advice| advice.starts_with("upgrade first")), "{dies:?}");
+        let valkey = read("valkey_version:8.0.3", [true, false, false], &[("cluster-slot-stats-enabled", "no")]);
         assert_eq!(valkey.slot_stats, SlotStatsState::Off);
         assert!(valkey.slot_stats_advice().expect("advice").contains("cluster-slot-stats-enabled yes"));
         let redis = read("redis_version:8.6.0", [true, false, true], &[("cluster-slot-stats-enabled", "no")]);

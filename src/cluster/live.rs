@@ -154,8 +154,11 @@ impl LiveCluster {
             Ok(values) => refuse_strangers(node, values.into_iter().map(reply).collect()),
             Err(error) => {
                 self.forget(node, lane, &link);
-                let detail =
-                    if error.is_timeout() { format!("nothing within {patience:?}") } else { error.to_string() };
+                let detail = if error.is_timeout() {
+                    format!("nothing within {} ms", patience.as_millis())
+                } else {
+                    error.to_string()
+                };
                 Err(LinkError::Lost { node: node.clone(), detail })
             }
         }

@@ -86,7 +86,7 @@ pub fn agree(views: &[View], silent: &Silent) -> Topology {
         let node = member.address.clone();
         match (&member.role, reason, suspicion) {
             (Role::Primary, Some(_), Some(Suspicion { by, failed: true })) if member.slots.is_empty() => {
-                problems.push(Problem::MemberFailed { node, by: by.clone() });
+                problems.push(Problem::MemberFailed { id: Some(member.id), node, by: by.clone() });
                 continue;
             }
             (Role::Primary, reason, suspicion) => {

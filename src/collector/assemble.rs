@@ -114,6 +114,7 @@ fn primary(record: &NodeRecord, answer: Option<&Answer>, silent: bool, empty: bo
     Primary {
         id: record.id.clone(),
         address: record.address.clone(),
+        hostname: record.hostname.clone(),
         version: version(answer),
         zone: mark.zone.unwrap_or_else(|| told_zone.to_owned()),
         tags: tags.into_iter().filter(|(_, holds)| *holds).map(|(tag, _)| tag).collect(),
@@ -129,6 +130,7 @@ fn replica(record: &NodeRecord, answer: Option<&Answer>, primaries: &[NodeRecord
     Replica {
         id: record.id.clone(),
         address: record.address.clone(),
+        hostname: record.hostname.clone(),
         of: of.map(|(_, place)| place),
         online: answer.is_some_and(|answer| answer.info.primary_link_up()),
         version: version(answer),

@@ -113,6 +113,7 @@ fn primary(number: usize) -> Primary {
     Primary {
         id: id(number),
         address: address(number),
+        hostname: None,
         version: "valkey 9.1.0".to_owned(),
         zone: ["a", "b", "c"][number % 3].to_owned(),
         tags: vec![Tag::Primary],
@@ -124,6 +125,7 @@ fn replica(number: usize) -> Replica {
     Replica {
         id: id(SLOT_COUNT + number),
         address: address(SLOT_COUNT + number),
+        hostname: None,
         of: u32::try_from(number).ok(),
         online: true,
         version: "valkey 9.1.0".to_owned(),

@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::for_whom;
 use super::rule::NodeRule;
-use super::scaling::Scaling;
 use crate::collector;
 use crate::guard::Limits;
 use crate::migration::{self, Pace, ProtocolChoice};
 use crate::model::{Address, units};
 use crate::policy;
+use crate::scaling::Scaling;
 use crate::store::Retention;
 use crate::telemetry::LogFormat;
 use crate::webhook;

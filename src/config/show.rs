@@ -11,9 +11,10 @@ use serde_json::Value;
 
 use super::Config;
 use super::file::File;
-use super::for_whom::{About, HIDDEN, unmarked};
+use super::for_whom::HIDDEN;
 use super::problem::{Overridden, Source};
 use crate::cluster::live::Url;
+use crate::marked::{About, unmarked};
 use crate::policy;
 
 /// One key of the configuration.

@@ -16,7 +16,7 @@ use crate::cluster::live::{Access, Password, Secret, Tls, Url};
 use crate::guard::Limits;
 use crate::model::{Address, Mode};
 use crate::store::{Event, Retention};
-use crate::{collector, lease, migration, policy, webhook};
+use crate::{collector, lease, migration, policy, telemetry, webhook};
 
 /// The policy that runs when none is named.
 const DEFAULT_POLICY: &str = "balance";
@@ -81,9 +81,9 @@ pub(super) fn check(
     let notes = &mut found;
     limits(&file.limits, &file.collect, notes);
     file.scaling.standby.file = file.scaling.standby.file.map(|path| base.path(path));
-    notes.within("scaling.max_shards", file.scaling.max_shards, file.scaling.min_shards..=16384);
-    notes.within("scaling.memory_max", file.scaling.memory_max, 0.1..=1.0);
-    notes.within("scaling.cpu_max", file.scaling.cpu_max, 0.1..=1.0);
+    for (key, accepted) in file.scaling.out_of_range() {
+        notes.wrong(format!("scaling.{key}"), accepted);
+    }
     let lease = lease(file.lease, &file.cluster.name, base, notes);
     let listen = listen(&file.http, notes);
     let state_dir = file.state.directory.map_or_else(|| default_state_dir(base), |path| base.path(path));
@@ -96,6 +96,9 @@ pub(super) fn check(
     let shadows = shadows(file.shadow, base, notes);
     let collector = collector(&file.collect, notes);
     let migration = migration(&file.migration, notes);
+    if let Err(error) = telemetry::check(&file.log.level) {
+        notes.wrong("log.level", error.to_string());
+    }
     nodes(&file.node, notes);
     if !found.findings.is_empty() {
         return Err(found.findings);

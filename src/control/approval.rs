@@ -3,10 +3,12 @@
 //! What is approved is what was shown: these slots, from these nodes to those. It holds for as long as the cluster is as the
 //! plan saw it; another owner of one of its slots, or a node that is gone, voids it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::model::{Move, Plan, PolicyId, ProposedMove, Snapshot};
+use crate::model::{Move, Plan, PolicyId, Prediction, ProposedMove, Snapshot};
 
 /// A plan that waits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,8 +25,11 @@ pub struct Waiting {
     pub policy: PolicyId,
     /// The policy's line for people.
     pub summary: String,
-    /// What would move.
+    /// What the guard let through, and would move.
     pub moves: Vec<Move>,
+    /// How even the cluster was and would be, by resource: what these moves would do, and not all that the policy proposed.
+    #[serde(default)]
+    pub predictions: BTreeMap<String, Prediction>,
     /// Bytes that would move, where they are known.
     pub bytes: Option<u64>,
     /// Who approved it; absent while nobody has.
@@ -103,6 +108,7 @@ mod tests {
             policy: PolicyId { name: "p".into(), version: "1".into(), digest: "0".repeat(64) },
             summary: String::new(),
             moves,
+            predictions: BTreeMap::new(),
             bytes: None,
             approved_by: None,
         }

@@ -15,6 +15,7 @@ mod showing;
 mod sizing;
 mod turns;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use super::alarm::Alarm;
 use super::approval::Waiting;
 use super::command::{Notify, Request, tell};
 use super::config_watch::ConfigWatch;
-use super::drains::Drains;
+use super::drains::{Drain, Drains};
 use super::feed::Feed;
 use super::keeper::{Keeper, key};
 use super::peers::Peers;
@@ -42,7 +43,7 @@ use super::turn::{Crew, Doing, Turn};
 use crate::clock::now_ms;
 use crate::config::{Config, Hours, Setting};
 use crate::migration::StopHandle;
-use crate::model::{Address, CycleReport, Mode, Trigger};
+use crate::model::{Address, CycleReport, Mode, NodeId, Trigger};
 use crate::policy::{self, LoadedPolicy};
 use crate::store::Event as Happening;
 
@@ -81,6 +82,13 @@ struct Running {
     stop: StopHandle,
 }
 
+/// Nodes that somebody accepts into the cluster as we know it.
+struct Accepted {
+    nodes: BTreeMap<NodeId, Address>,
+    who: String,
+    why: String,
+}
+
 /// What the loop begins with.
 pub(super) struct Start {
     pub(super) config: Config,
@@ -113,6 +121,8 @@ pub(super) struct Control {
     standing: Standing,
     alarm: Alarm,
     drains: Drains,
+    /// Those of them that are to leave the cluster, for the turn under way.
+    leaving: watch::Sender<Vec<Drain>>,
     /// A plan that waits for a person.
     waiting_plan: Option<Waiting>,
     /// The plan that a person dropped last: it is not shown again.
@@ -125,10 +135,10 @@ pub(super) struct Control {
     ending: Option<Ending>,
     /// A policy that waits for the turn to end.
     waiting: Option<Box<LoadedPolicy>>,
-    /// Who accepted nodes that were never seen joining, and why: the next turn takes them in.
-    accepted: Option<(String, String)>,
+    /// Nodes that were never seen joining and are accepted: the next turn takes them in.
+    accepted: Option<Accepted>,
     /// Where nodes are reached that own slots and were never seen joining, as of the last turn.
-    strangers: Vec<Address>,
+    strangers: BTreeMap<NodeId, Address>,
     next_cycle: u64,
     next_turn_at: Instant,
     /// Why the next turn begins when it does.
@@ -154,6 +164,7 @@ impl Control {
     pub(super) fn new(start: Start) -> Result<Self, RunError> {
         let (doing, progress) = watch::channel(Doing::default());
         let hours = Hours::of(&start.config.windows, now_ms());
+        let drains: Drains = start.keeper.store.get(key::DRAINS)?.unwrap_or_default();
         let mut control = Self {
             config_watch: ConfigWatch::new(start.config.path.as_deref()),
             config: Arc::new(start.config),
@@ -161,7 +172,8 @@ impl Control {
             forced: start.forced,
             standing: start.keeper.store.get(key::STANDING)?.unwrap_or_default(),
             alarm: Alarm::default(),
-            drains: start.keeper.store.get(key::DRAINS)?.unwrap_or_default(),
+            leaving: watch::Sender::new(drains.leaving()),
+            drains,
             waiting_plan: start.keeper.store.get(key::WAITING)?.flatten(),
             rejected: start.keeper.store.get(key::REJECTED)?.flatten(),
             hours,
@@ -174,7 +186,7 @@ impl Control {
             ending: None,
             waiting: None,
             accepted: None,
-            strangers: Vec::new(),
+            strangers: BTreeMap::new(),
             next_turn_at: Instant::now(),
             trigger: Trigger::Start,
             last: None,

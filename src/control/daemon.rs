@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,6 +114,7 @@ pub async fn run(loaded: Loaded, forced: Option<Mode>) -> Result<(), RunError> {
     let counting = metrics.clone();
     let told: Told = Arc::new(move |hook, outcome| counting.webhook(hook, outcome.as_str(), 1));
     let webhooks = Webhooks::start(&config.webhooks, &config.cluster.name, told);
+    let last_words = webhooks.clone();
     let showing = faces.clone();
     let notify: Notify = Arc::new(move |notice| {
         if let Notice::Event(event) = &notice {
@@ -165,6 +166,7 @@ pub async fn run(loaded: Loaded, forced: Option<Mode>) -> Result<(), RunError> {
     let serving = tokio::spawn(http::serve(doors, faces, ended));
     let outcome = control.conduct().await;
     ending.send_replace(true);
+    last_words.told(Duration::from_secs(2)).await;
     // Somebody may hold a connection open; they have their second.
     if let Ok(Ok(Err(error))) = tokio::time::timeout(Duration::from_secs(1), serving).await {
         warn!(%error, "the HTTP faces ended early");
@@ -188,9 +190,11 @@ async fn socket(http: &config::Http) -> Result<Option<UnixListener>, RunError> {
         if UnixStream::connect(path).await.is_ok() {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody answers on it"));
         }
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => (),
+        match fs::symlink_metadata(path) {
+            Ok(there) if there.file_type().is_socket() => fs::remove_file(path)?,
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "what is there is no socket")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+            Err(error) => return Err(error),
         }
         let listener = UnixListener::bind(path)?;
         // Who may write to it may give commands: its owner, and its group.
@@ -242,14 +246,10 @@ fn crew(config: &Config, store: &Store, lease: Option<&Lease>) -> Result<Crew, R
         Some(lease) => Arc::new(Fenced::new(Arc::new(live), lease.fence().clone())),
         None => Arc::new(live),
     };
-    // As far back as anything in the guard looks: a day of budgets, or a longer cool-down.
-    let cool_down_ms = u64::try_from(config.limits.slot_cool_down.as_millis()).unwrap_or(u64::MAX);
-    let since_ms = now_ms().saturating_sub(DAY_MS.max(cool_down_ms));
-    let mut past = Past::default();
-    if let Err(error) = store.each_cycle_that_moved_since(since_ms, |report| past.note_cycle(&report)) {
-        warn!(error = %chain(&error), "the history cannot be read; budgets and cool-downs begin afresh");
-        past = Past::default();
-    }
+    let past = past(config, store).unwrap_or_else(|error| {
+        warn!(error = %chain(&error), "what was moved cannot be read; budgets and cool-downs begin afresh");
+        Past::default()
+    });
     Ok(Crew {
         collector: Collector::new(cluster.clone(), config.collector.clone()),
         cluster,
@@ -261,6 +261,32 @@ fn crew(config: &Config, store: &Store, lease: Option<&Lease>) -> Result<Crew, R
         lasting: Lasting::default(),
         seen: None,
     })
+}
+
+/// What was moved lately: as it was kept when a plan had been carried out, with what a plan moved that was cut off since.
+fn past(config: &Config, store: &Store) -> Result<Past, StoreError> {
+    // As far back as anything in the guard looks: a day of budgets, or a longer cool-down.
+    let cool_down_ms = u64::try_from(config.limits.slot_cool_down.as_millis()).unwrap_or(u64::MAX);
+    let since_ms = now_ms().saturating_sub(DAY_MS.max(cool_down_ms));
+    let mut past: Past = match store.get(key::PAST)? {
+        Some(past) => past,
+        // Kept by an older version: its history tells as much.
+        None => {
+            let mut past = Past::default();
+            store.each_cycle_that_moved_since(since_ms, |report| past.note_cycle(&report))?;
+            past
+        }
+    };
+    for entry in store.moved_since(past.newest_ms().max(since_ms))? {
+        let (ended_at_ms, moved) = (entry.ended_at_ms.unwrap_or_default(), entry.moved());
+        // Which of them moved is not noted where some stayed: then they count, and do not rest.
+        if moved == entry.intent.slots.len() {
+            past.note_slots(ended_at_ms, &entry.intent.slots, 0);
+        } else {
+            past.note_amount(ended_at_ms, moved as u64, 0);
+        }
+    }
+    Ok(past)
 }
 
 fn first_status(config: &Config) -> Status {

@@ -2,10 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::scaler::victims;
-use crate::config::{NodeRule, Scaling, Victim};
-use crate::model::{Address, CycleReport, Mode, NoPrimary, NodeId, SlotId, Snapshot, Tag, resource};
-use crate::retire::{self, Next};
+use crate::config::NodeRule;
+use crate::model::{Address, CycleReport, Mode, NoPrimary, NodeId, SlotId, Snapshot, means, resource};
+use crate::retire::{self, Away, Next};
+use crate::scaling::{Scaling, Victim, rest_suffices, victims};
+
+/// Who asks for drains that nobody asked for by hand.
+pub(super) const BY_SCALING: &str = "scaling";
+
+/// So long an emptied node waits for members that do not answer: a server that is started again is back by then, and who is
+/// gone for good does not keep others from leaving.
+const AWAY_MS: u64 = 300_000;
 
 /// A node that is to be emptied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +21,9 @@ pub struct Drain {
     pub id: NodeId,
     /// Where it was reached when that was asked for.
     pub address: Address,
+    /// What it announced as its host name then, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
     /// Unix time, milliseconds.
     pub since_ms: u64,
     /// Who asked.
@@ -25,13 +35,25 @@ pub struct Drain {
     /// Whether it was seen without slots since.
     #[serde(default)]
     pub emptied: bool,
+    /// Unix time at which that was first so, milliseconds; 0 while it is not.
+    #[serde(default)]
+    pub emptied_at_ms: u64,
 }
 
 impl Drain {
-    /// Whether `name` is its node's address, id or the beginning of that.
+    /// Whether members that do not answer are still to be waited for before it leaves.
+    pub(super) const fn patience(&self, now_ms: u64) -> Away {
+        if self.emptied_at_ms > 0 && now_ms.saturating_sub(self.emptied_at_ms) > AWAY_MS {
+            Away::LeftBehind
+        } else {
+            Away::WaitedFor
+        }
+    }
+
+    /// Whether a person who says `name` means its node.
     #[must_use]
     pub fn is_called(&self, name: &str) -> bool {
-        self.id.is_meant(name, &self.address)
+        means(name, &self.id, self.hostname.as_deref(), &self.address)
     }
 }
 
@@ -88,8 +110,13 @@ impl Drains {
         let node = &snapshot.primaries[index];
         let DrainWish { forget, force, who, why, .. } = wish;
         if let Some(known) = self.0.iter().position(|drain| drain.id == node.id) {
-            self.0[known].forget |= forget;
-            return Ok(&self.0[known]);
+            let drain = &mut self.0[known];
+            drain.forget |= forget;
+            // What somebody asked for by hand does not end because more shards are wanted.
+            if drain.who == BY_SCALING && who != BY_SCALING {
+                (drain.who, drain.why) = (who, why);
+            }
+            return Ok(drain);
         }
         if !force {
             if scaling.victim == Victim::HighestOrdinal {
@@ -103,8 +130,18 @@ impl Drains {
             }
             rest_suffices(index, snapshot, scaling).map_err(|why| format!("{why}; --force drains it all the same"))?;
         }
-        let (id, address) = (node.id.clone(), node.address.clone());
-        self.0.push(Drain { id, address, since_ms: now_ms, who, why, forget, emptied: false });
+        let (id, address, hostname) = (node.id.clone(), node.address.clone(), node.hostname.clone());
+        self.0.push(Drain {
+            id,
+            address,
+            hostname,
+            since_ms: now_ms,
+            who,
+            why,
+            forget,
+            emptied: false,
+            emptied_at_ms: 0,
+        });
         Ok(&self.0[self.0.len() - 1])
     }
 
@@ -118,16 +155,21 @@ impl Drains {
     }
 
     /// What was seen: those that are empty now for the first time, and those that have left the cluster.
-    pub(super) fn see(&mut self, snapshot: &Snapshot) -> (Vec<Drain>, Vec<Drain>) {
+    pub(super) fn see(&mut self, snapshot: &Snapshot, now_ms: u64) -> (Vec<Drain>, Vec<Drain>) {
         let mut emptied = Vec::new();
         for drain in &mut self.0 {
             let slots = snapshot.index_of(&drain.id).map_or(0, |index| snapshot.slots_of(index).len());
-            if slots == 0 && !drain.emptied {
-                emptied.push(drain.clone());
+            if slots > 0 {
+                (drain.emptied, drain.emptied_at_ms) = (false, 0);
+            } else if !drain.emptied {
+                (drain.emptied, drain.emptied_at_ms) = (true, now_ms);
+                // One that died with slots has lost them to its replica: nobody emptied it.
+                if !snapshot.has_failed(&drain.id) {
+                    emptied.push(drain.clone());
+                }
             }
-            drain.emptied = slots == 0;
         }
-        let gone = |drain: &Drain| retire::next(&drain.id, snapshot) == Next::Gone;
+        let gone = |drain: &Drain| retire::next(&drain.id, snapshot, drain.patience(now_ms)) == Next::Gone;
         let (left, stay) = std::mem::take(&mut self.0).into_iter().partition(gone);
         self.0 = stay;
         (emptied, left)
@@ -154,12 +196,24 @@ impl Drains {
     }
 
     /// How far each has come, by the last cycle.
-    pub(super) fn status(&self, seen: Option<&Snapshot>, last: Option<&CycleReport>, mode: Mode) -> Vec<DrainStatus> {
-        self.0.iter().map(|drain| of_drain(drain, seen, last, mode)).collect()
+    pub(super) fn status(
+        &self,
+        seen: Option<&Snapshot>,
+        last: Option<&CycleReport>,
+        mode: Mode,
+        now_ms: u64,
+    ) -> Vec<DrainStatus> {
+        self.0.iter().map(|drain| of_drain(drain, seen, last, mode, now_ms)).collect()
     }
 }
 
-fn of_drain(drain: &Drain, seen: Option<&Snapshot>, last: Option<&CycleReport>, mode: Mode) -> DrainStatus {
+fn of_drain(
+    drain: &Drain,
+    seen: Option<&Snapshot>,
+    last: Option<&CycleReport>,
+    mode: Mode,
+    now_ms: u64,
+) -> DrainStatus {
     let place = |snapshot: &Snapshot| snapshot.index_of(&drain.id);
     let left = |column| {
         let snapshot = seen?;
@@ -173,7 +227,7 @@ fn of_drain(drain: &Drain, seen: Option<&Snapshot>, last: Option<&CycleReport>, 
         slots_left,
         keys_left: left(resource::KEYS),
         bytes_left: left(resource::BYTES),
-        blocked_by: blocked(drain, slots_left, seen, last, mode),
+        blocked_by: blocked(drain, slots_left, seen, last, mode, now_ms),
     }
 }
 
@@ -184,6 +238,7 @@ fn blocked(
     seen: Option<&Snapshot>,
     last: Option<&CycleReport>,
     mode: Mode,
+    now_ms: u64,
 ) -> Option<String> {
     let done = slots_left == Some(0) && !drain.forget;
     if done {
@@ -196,7 +251,7 @@ fn blocked(
         return Some(problem.to_string());
     }
     if let Some(snapshot) = seen.filter(|_| slots_left == Some(0)) {
-        return match retire::next(&drain.id, snapshot) {
+        return match retire::next(&drain.id, snapshot, drain.patience(now_ms)) {
             Next::Wait(why) => Some(why),
             _ => None,
         };
@@ -232,40 +287,6 @@ fn primary(name: &str, snapshot: &Snapshot) -> Result<usize, String> {
             format!("no primary is called '{name}': there are {}", known.join(", "))
         }
     })
-}
-
-/// Whether the other primaries can take what this one has, and bear the loss of one more of them.
-fn rest_suffices(leaving: usize, snapshot: &Snapshot, scaling: &Scaling) -> Result<(), String> {
-    let stays = |index: usize| index != leaving && !snapshot.primaries[index].is(Tag::Draining);
-    let rest: Vec<usize> = (0..snapshot.primaries.len()).filter(|index| stays(*index)).collect();
-    let floor = scaling.min_shards as usize;
-    if rest.len() < floor {
-        return Err(format!("{} primaries would be left, and scaling.min_shards is {floor}", rest.len()));
-    }
-    let column = |name| snapshot.node_column(name).unwrap_or_default();
-    let known = |name, index: usize| column(name).get(index).copied().filter(|value: &f64| value.is_finite());
-    let all = |name| (0..snapshot.primaries.len()).filter_map(|index| known(name, index)).sum::<f64>();
-    let limits: Option<Vec<f64>> =
-        rest.iter().map(|index| known(resource::MEMORY_MAX, *index).filter(|most| *most > 0.0)).collect();
-    if let Some(limits) = limits.filter(|limits| !limits.is_empty()) {
-        let use_after = all(resource::MEMORY_USED) / limits.iter().sum::<f64>();
-        if use_after > scaling.memory_max {
-            let (percent, most) = (use_after * 100.0, scaling.memory_max * 100.0);
-            return Err(format!(
-                "the rest would use {percent:.0}% of its memory, and scaling.memory_max is {most:.0}%"
-            ));
-        }
-    }
-    // One more may fail: what is left then must carry the load.
-    let left = rest.len().saturating_sub(1).max(1);
-    let busy = all(resource::CPU) / left as f64;
-    if busy > scaling.cpu_max {
-        let (percent, most) = (busy * 100.0, scaling.cpu_max * 100.0);
-        return Err(format!(
-            "after the loss of one more, the rest would be busy {percent:.0}% of the time, and scaling.cpu_max is {most:.0}%"
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -17,7 +17,6 @@ pub(super) mod key {
     pub(in crate::control) const REJECTED: &str = "rejected-plan";
     pub(in crate::control) const SCALING: &str = "scaling";
     pub(in crate::control) const DRAINS: &str = "drains";
-    /// What other daemons are told besides.
     pub(in crate::control) const PAST: &str = "past";
 }
 

@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::drains::DrainStatus;
-use super::scaler::ordinal;
-use crate::config::Victim;
 use crate::model::{Address, Primary, ScalingReport, Snapshot, Tag};
+use crate::scaling::{Victim, ordinal};
 
 /// How many shards there are and should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,23 +24,23 @@ pub struct Scale {
     pub blocked_by: Option<String>,
 }
 
-/// Primaries that are empty for good: whoever obeys what is left of the number takes one of them away.
+/// So many shards are needed: whoever obeys the number takes none away that has slots, or may get some.
 ///
-/// Where that is always the one with the highest ordinal, an empty one below one with slots does not count. While anything is
-/// amiss none does: a node that is not seen well may be one of those that the number is about.
-fn spare(snapshot: &Snapshot, victim: Victim) -> usize {
-    if snapshot.blockers().next().is_some() {
-        return 0;
-    }
-    let spare = snapshot.primaries.iter().filter(|node| is_done(node));
+/// Where that is always the one with the highest ordinal, the number is about ordinals: those below count, whatever has become of
+/// them. While anything is amiss all count that are there: a node that is not seen well may be one of those that the number is about.
+fn needed(snapshot: &Snapshot, victim: Victim) -> usize {
+    let amiss = snapshot.blockers().next().is_some();
+    let kept: Vec<&Primary> = snapshot.primaries.iter().filter(|node| amiss || !is_done(node)).collect();
     if victim != Victim::HighestOrdinal {
-        return spare.count();
+        return kept.len();
     }
-    let kept = snapshot.primaries.iter().filter(|node| !is_done(node)).map(|node| ordinal(&node.address.host));
-    // Whoever has no ordinal may be anyone.
-    let Some(kept) = kept.collect::<Option<Vec<_>>>() else { return 0 };
-    let highest = kept.into_iter().map(|(_, ordinal)| ordinal).max();
-    spare.filter(|node| ordinal(&node.address.host).is_some_and(|(_, ordinal)| Some(ordinal) > highest)).count()
+    let ordinals: Option<Vec<usize>> =
+        kept.iter().map(|node| ordinal(node.host()).map(|(_, ordinal)| ordinal as usize)).collect();
+    match ordinals {
+        Some(ordinals) => ordinals.into_iter().map(|ordinal| ordinal + 1).fold(kept.len(), usize::max),
+        // Whoever has no ordinal may be anyone.
+        None => snapshot.primaries.len(),
+    }
 }
 
 /// Whether a node was to be emptied, and is.
@@ -57,7 +56,7 @@ impl Scale {
         let draining: Vec<Address> = draining.map(|node| node.address.clone()).collect();
         let shards = snapshot.primaries.len();
         let growth = scaling.map_or(0, |scaling| scaling.growth as usize);
-        let desired_shards = shards - spare(snapshot, victim) + growth;
+        let desired_shards = needed(snapshot, victim) + growth;
         let empty = snapshot.primaries.iter().filter(|node| is_done(node)).count();
         let mut reason = match draining.len() {
             0 => "nothing drains".to_owned(),

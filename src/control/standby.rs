@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::warn;
 
-use crate::config::Standby;
 use crate::model::Address;
+use crate::scaling::Standby;
 
 /// Who may join, read anew whenever it is asked for. Clones share what they have told of.
 #[derive(Debug, Clone, Default)]

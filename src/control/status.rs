@@ -10,12 +10,12 @@ use super::drains::DrainStatus;
 use super::peers::LeaseStatus;
 use super::scale::Scale;
 use super::shadows::ShadowStatus;
-use crate::config::Victim;
 use crate::migration::{Overall, Progress, Recovery};
 use crate::model::{
     Address, CycleOutcome, CycleReport, Mode, NodeId, OpenSlot, PolicyId, Prediction, Realised, RefusalCheck,
     ScalingReport, ShadowReport, Snapshot, SnapshotSummary, Tag, Timings, resource,
 };
+use crate::scaling::Victim;
 
 /// What the daemon is at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,8 +10,12 @@ use crate::model::Tag;
 pub fn terminable(name: &str, status: &Status, now_ms: u64) -> Result<String, String> {
     status.is_fresh(now_ms)?;
     let snapshot = status.seen.as_deref().ok_or("the cluster was not seen yet")?;
-    if let Some((index, node)) = (0..).zip(&snapshot.primaries).find(|(_, node)| node.id.is_meant(name, &node.address))
-    {
+    let meant = snapshot.primaries.iter().filter(|node| node.is_called(name)).count()
+        + snapshot.replicas.iter().filter(|node| node.is_called(name)).count();
+    if meant > 1 {
+        return Err(format!("'{name}' means {meant} nodes: give its address, or more digits of its id"));
+    }
+    if let Some((index, node)) = (0..).zip(&snapshot.primaries).find(|(_, node)| node.is_called(name)) {
         let slots = snapshot.slots_of(index).len();
         if slots > 0 {
             return Err(format!("it owns {slots} slots: `ballast drain {}` empties it", node.address));
@@ -31,7 +35,7 @@ pub fn terminable(name: &str, status: &Status, now_ms: u64) -> Result<String, St
         }
         return Ok("it is drained and empty".to_owned());
     }
-    let Some(replica) = snapshot.replicas.iter().find(|node| node.id.is_meant(name, &node.address)) else {
+    let Some(replica) = snapshot.replicas.iter().find(|node| node.is_called(name)) else {
         // Unseen is not gone: a member that nobody could ask is among the strangers.
         if let Some(problem) = snapshot.blockers().next() {
             return Err(format!("it is not seen, but not all is seen: {problem}"));
@@ -63,8 +67,8 @@ mod tests {
 
     use super::*;
     use crate::collector::synthetic::synthetic;
-    use crate::config::Victim;
-    use crate::model::{Address, Owners, PolicyId, Replica};
+    use crate::model::{Owners, PolicyId, Replica};
+    use crate::scaling::Victim;
 
     /// Four primaries, of which the last is empty; the first has one replica.
     fn status(tags: &[Tag]) -> Status {
@@ -75,6 +79,7 @@ mod tests {
         snapshot.replicas = vec![Replica {
             id: "e".repeat(40).parse().expect("an id"),
             address: "10.0.0.9:7000".parse().expect("an address"),
+            hostname: None,
             of: Some(0),
             online: true,
             version: String::new(),
@@ -113,13 +118,14 @@ mod tests {
         let mut name = |hosts: [&str; 4]| {
             let seen = Arc::make_mut(status.seen.as_mut().expect("seen"));
             for (node, host) in seen.primaries.iter_mut().zip(hosts) {
-                node.address = Address::new(host, 6379);
+                node.hostname = Some(format!("{host}.valkey.svc"));
             }
             status.shards().map(|scale| scale.desired_shards)
         };
         assert_eq!(name(["v-0", "v-1", "v-2", "v-3"]), Some(3));
         assert_eq!(name(["v-0", "v-1", "v-3", "v-2"]), Some(4), "v-3 would be taken away, with its slots");
-        assert_eq!(name(["10.0.0.1", "v-1", "v-2", "v-3"]), Some(4));
+        assert_eq!(name(["v-0", "v-1", "v-4", "v-5"]), Some(5), "v-2 and v-3 are no primaries any more, and are pods");
+        assert_eq!(name(["elsewhere", "v-1", "v-2", "v-3"]), Some(4));
     }
 
     #[test]

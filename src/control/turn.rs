@@ -10,7 +10,7 @@ mod leavings;
 mod reviewing;
 mod sizing;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -74,8 +74,8 @@ pub(super) struct Orders {
     pub(super) shadows: Shadows,
     /// What is known of nodes: what the configuration says, and what drains.
     pub(super) rules: Vec<NodeRule>,
-    /// Nodes that are to leave once they are empty.
-    pub(super) leaving: Vec<Drain>,
+    /// Nodes that are to leave once they are empty, as it is wanted now.
+    pub(super) leaving: watch::Receiver<Vec<Drain>>,
     /// A plan that a person approved: it is carried out in the place of what the policy would say.
     pub(super) approved: Option<Waiting>,
     pub(super) stop: Stop,
@@ -109,15 +109,19 @@ pub(super) struct Turn {
     pub(super) proposed: Vec<Move>,
     /// Whom to empty, since fewer shards are wanted.
     pub(super) fewer: Option<Fewer>,
+    /// Whether the policy was asked for its advice about the number of shards, and failed.
+    pub(super) no_advice: bool,
+    /// Whether those that were to go for want of work are to stay, since more shards are wanted.
+    pub(super) stay: bool,
     /// What the decision hung on; absent when nobody was asked.
     given: Option<Given>,
 }
 
 impl Crew {
-    /// Where nodes are reached that own slots and were never seen joining.
-    pub(super) fn strangers(&self) -> Vec<Address> {
-        let (Some(known), Some(seen)) = (&self.members, &self.seen) else { return Vec::new() };
-        strangers(known, seen).map(|primary| primary.address.clone()).collect()
+    /// Nodes that own slots and were never seen joining, and where they are reached.
+    pub(super) fn strangers(&self) -> BTreeMap<NodeId, Address> {
+        let (Some(known), Some(seen)) = (&self.members, &self.seen) else { return BTreeMap::new() };
+        strangers(known, seen).map(|primary| (primary.id.clone(), primary.address.clone())).collect()
     }
 
     /// Where primaries were last seen.
@@ -211,6 +215,8 @@ impl Turn {
             effort: Effort::None,
             proposed: Vec::new(),
             fewer: None,
+            no_advice: false,
+            stay: false,
             given: None,
         }
     }
@@ -240,8 +246,8 @@ pub(super) async fn settle(crew: &mut Crew, orders: &Orders) -> Option<Recovery>
     addresses.extend(orders.config.cluster.seeds.iter().cloned());
     match migration::recover(&addresses, &orders.context(crew.cluster.clone(), None)).await {
         Ok(recovery) => {
-            crew.past.note_slots(now_ms(), &recovery.settled, 0);
-            crew.collector.slots_moved(&recovery.settled);
+            crew.past.note_slots(now_ms(), &recovery.moved, 0);
+            crew.collector.slots_moved(&recovery.moved);
             for (slot, why) in &recovery.held {
                 warn!(cycle = orders.cycle, %slot, why, "slot stays open");
             }
@@ -305,5 +311,6 @@ async fn may_leave(orders: &Orders) -> bool {
 }
 
 fn milliseconds(began: Instant) -> f64 {
-    began.elapsed().as_secs_f64() * 1e3
+    // To the microsecond: what is finer is no figure, and nobody reads it.
+    (began.elapsed().as_secs_f64() * 1e6).round() / 1e3
 }

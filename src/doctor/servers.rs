@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::line::{Fix, Line, Topic, names, places};
 use super::seen::Node;
-use crate::cluster::capability::SlotStatsState;
+use crate::cluster::capability::{Server, SlotStatsState};
 use crate::config::Config;
 use crate::guard::OnUnknown;
 use crate::model::Address;
@@ -79,7 +79,7 @@ pub(super) fn statistics(nodes: &[Node]) -> Vec<Line> {
             SlotStatsState::Absent => sampled.push(node),
             SlotStatsState::Off => {
                 let command = can.slot_stats_command().unwrap_or_default();
-                let risky = node.server().is_some_and(builds::dies_of_statistics);
+                let risky = node.server().is_some_and(Server::dies_of_statistics);
                 off.entry((command, risky)).or_default().push(node.address.clone());
             }
         }

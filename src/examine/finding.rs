@@ -154,6 +154,9 @@ impl Finding {
 
 fn remedy_of(problem: &Problem) -> String {
     match problem {
+        Problem::PrimaryUnreachable { detail, .. } | Problem::ReplicaUnreachable { detail, .. } if is_turned_away(detail) => {
+            "it runs and does not know our user, or its password: 'ballast doctor' says what to tell it"
+        }
         Problem::PrimaryUnreachable { .. } => {
             "start it, or let a replica take over: 'CLUSTER FAILOVER FORCE' there; nothing else is safe meanwhile"
         }
@@ -176,6 +179,12 @@ fn remedy_of(problem: &Problem) -> String {
         Problem::SlotStatsOff { .. } | Problem::WarmingUp => "",
     }
     .to_owned()
+}
+
+/// Whether a node answered, and did not let us in.
+fn is_turned_away(detail: &str) -> bool {
+    let detail = detail.to_ascii_lowercase();
+    ["authentication failed", "noauth", "wrongpass", "noperm"].iter().any(|word| detail.contains(word))
 }
 
 fn remedy_of_shape(shape: &Shape) -> String {

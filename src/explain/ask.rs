@@ -1,6 +1,6 @@
 //! Finds what a question is about in the history, and has it explained.
 
-use super::{Explanation, Told};
+use super::{Explanation, Present, Told};
 use crate::model::{CycleReport, Realised, SlotId};
 use crate::store::{Event, Store, StoreError};
 
@@ -55,22 +55,25 @@ pub fn explain(question: Question, store: &Store, now_ms: u64) -> Result<Vec<Exp
 struct Chapter {
     report: CycleReport,
     realised: Option<(u64, Realised)>,
+    repeatable: bool,
 }
 
 impl Chapter {
     fn of(report: CycleReport, store: &Store) -> Result<Self, StoreError> {
+        let repeatable = store.is_repeatable(report.cycle)?;
         // Rates settle within a few cycles; a plan in between takes the promise's place.
         for cycle in report.cycle + 1..=report.cycle + 3 * Realised::AFTER_CYCLES {
             let realised = store.cycle(cycle)?.and_then(|later| later.realised);
             if let Some(realised) = realised.filter(|realised| realised.cycle == report.cycle) {
-                return Ok(Self { report, realised: Some((cycle, realised)) });
+                return Ok(Self { report, realised: Some((cycle, realised)), repeatable });
             }
         }
-        Ok(Self { report, realised: None })
+        Ok(Self { report, realised: None, repeatable })
     }
 
     fn told(&self) -> Told<'_> {
-        Told { report: &self.report, realised: self.realised.as_ref().map(|(cycle, realised)| (*cycle, realised)) }
+        let realised = self.realised.as_ref().map(|(cycle, realised)| (*cycle, realised));
+        Told { report: &self.report, realised, repeatable: self.repeatable }
     }
 }
 
@@ -88,7 +91,9 @@ fn of_slot(slot: SlotId, limit: usize, store: &Store, now_ms: u64) -> Result<Vec
         reports = store.cycles(PROPOSALS_MAX)?.into_iter().filter(was_wanted).take(limit).collect();
     }
     if reports.is_empty() {
-        let answer = format!("slot {slot} was not moved, and nobody wanted to, as far back as the history goes");
+        let answer = format!(
+            "slot {slot} was not moved as far back as the history goes, and no plan of the last {PROPOSALS_MAX} cycles had it"
+        );
         return Ok(vec![Explanation { answer, because: Vec::new() }]);
     }
     let explained = |report| Ok(Explanation::of_slot(slot, Chapter::of(report, store)?.told(), now_ms));
@@ -102,9 +107,11 @@ fn of_now(store: &Store, now_ms: u64) -> Result<Explanation, Unexplained> {
     let silence_ms = now_ms.saturating_sub(newest.started_at_ms);
     let stale = silence_ms > (STALE_CYCLES * interval_ms).max(60_000);
     let mode = store.events(EVENTS_MAX)?.into_iter().find_map(|stored| match stored.event {
-        Event::Mode { to, who, why, .. } if to == newest.mode => Some(if why.is_empty() { who } else { why }),
+        Event::Mode { to, who, why, .. } => Some((to, if why.is_empty() { who } else { why })),
         _ => None,
     });
+    let begun = store.unfinished_migrations()?;
+    let present = Present { mode, moving: begun.iter().map(|intent| intent.slots.len()).sum(), stale };
     let chapter = Chapter::of(newest.clone(), store)?;
-    Ok(Explanation::of_now(chapter.told(), mode.as_deref(), stale, now_ms))
+    Ok(Explanation::of_now(chapter.told(), &present, now_ms))
 }

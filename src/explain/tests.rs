@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::collector::synthetic::synthetic;
 use crate::model::{
-    MigrationReport, NodeId, PaceReport, Plan, PolicyId, Prediction, ProposedMove, Protocol, Refusal, RefusalCheck,
+    Address, MigrationReport, NodeId, PaceReport, Plan, PolicyId, Prediction, Problem, ProposedMove, Protocol, Refusal,
+    RefusalCheck,
 };
 
 fn node(digit: &str) -> NodeId {
@@ -67,7 +69,7 @@ fn has(text: &str, words: &[&str]) {
 fn a_slot_that_moved_says_where_to_when_why_and_what_came_of_it() {
     let report = report();
     let realised = Realised { cycle: 57, imbalance: BTreeMap::from([("cpu".to_owned(), (1.06, 1.04))]) };
-    let told = Told { report: &report, realised: Some((60, &realised)) };
+    let told = Told { report: &report, realised: Some((60, &realised)), repeatable: true };
     let text = Explanation::of_slot(slot(5), told, 3_600_000).to_string();
     has(
         &text,
@@ -86,7 +88,7 @@ fn a_slot_that_moved_says_where_to_when_why_and_what_came_of_it() {
 #[test]
 fn a_slot_that_stayed_or_was_held_back_says_why() {
     let report = report();
-    let told = Told { report: &report, realised: None };
+    let told = Told { report: &report, realised: None, repeatable: true };
     let answer = |number| Explanation::of_slot(slot(number), told, 60_000).answer;
     has(&answer(6), &["should have moved from 10.0.0.1:7000", "and stayed", "a key takes longer than max_block"]);
     has(&answer(7), &["slot 7 was held back 1m ago, in cycle 57 by the guard (cool-down): it moved 2 minutes ago"]);
@@ -96,7 +98,7 @@ fn a_slot_that_stayed_or_was_held_back_says_why() {
 #[test]
 fn a_cycle_tells_its_moves_by_their_ends() {
     let report = report();
-    let text = Explanation::of_cycle(Told { report: &report, realised: None }, 1_000).to_string();
+    let text = Explanation::of_cycle(Told { report: &report, realised: None, repeatable: true }, 1_000).to_string();
     has(
         &text,
         &[
@@ -110,9 +112,12 @@ fn a_cycle_tells_its_moves_by_their_ends() {
 
 #[test]
 fn why_nothing_moves_names_the_cause_and_the_remedy() {
-    let now = |outcome, mode, why: Option<&str>| {
+    let at = |outcome, mode, present: &Present| {
         let report = CycleReport { outcome, mode, ..report() };
-        Explanation::of_now(Told { report: &report, realised: None }, why, false, 5_000).to_string()
+        Explanation::of_now(Told { report: &report, realised: None, repeatable: true }, present, 5_000).to_string()
+    };
+    let now = |outcome, mode, why: Option<&str>| {
+        at(outcome, mode, &Present { mode: why.map(|why| (mode, why.to_owned())), ..Present::default() })
     };
     let paused = now(CycleOutcome::Planned, Mode::Paused, Some("paused by ann: a release"));
     has(
@@ -126,4 +131,19 @@ fn why_nothing_moves_names_the_cause_and_the_remedy() {
     let faulty = CycleOutcome::PolicyFailed { kind: "deadline".into(), reason: "took longer than 2 s".into() };
     has(&now(faulty, Mode::Auto, None), &["the policy gives no plan", "(deadline): took longer than 2 s"]);
     has(&now(CycleOutcome::NoChange, Mode::Auto, None), &["the policy is content", "cpu is 1.9"]);
+    // The newest cycle may be older than what somebody said since, and than what is under way.
+    let paused = Present { mode: Some((Mode::Paused, "paused by ann: a release".into())), ..Present::default() };
+    has(&at(CycleOutcome::Executed, Mode::Auto, &paused), &["nothing moves: the mode is paused", "`ballast resume`"]);
+    let moving = Present { mode: Some((Mode::Auto, "resumed".into())), moving: 40, stale: true };
+    let text = at(CycleOutcome::Planned, Mode::Paused, &moving);
+    has(&text, &["slots move: 40 are under way", "a cycle lasts for as long as its slots move"]);
+    assert!(!text.contains("resume`"), "{text}");
+    let closed = Present { mode: Some((Mode::DryRun, "the next window opens at ten".into())), ..Present::default() };
+    let text = at(CycleOutcome::Planned, Mode::DryRun, &closed);
+    assert!(text.contains("window opens") && !text.contains("remedy"), "{text}");
+    let mut seen = synthetic(3, 1);
+    seen.problems.push(Problem::PrimaryUnreachable { node: Address::new("10.0.0.1", 7000), detail: "no reply".into() });
+    let unwell = CycleReport { outcome: CycleOutcome::NoChange, snapshot: Some(seen.summary()), ..report() };
+    let told = Told { report: &unwell, realised: None, repeatable: false };
+    has(&Explanation::of_now(told, &Present::default(), 5_000).answer, &["nothing moves: primary 10.0.0.1:7000"]);
 }

@@ -1,4 +1,4 @@
-//! What was moved lately: what budgets and cool-downs count. Rebuilt from the history at start. Pure.
+//! What was moved lately: what budgets and cool-downs count. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -59,10 +59,15 @@ impl Past {
 
     /// Takes note of a migration that ended.
     pub(crate) fn note(&mut self, at_ms: u64, migration: &MigrationReport) {
-        if !migration.stayed.is_empty() {
+        if migration.has_failed() {
             self.pair_failed_ms.insert((migration.source.clone(), migration.target.clone()), at_ms);
         }
         self.note_slots(at_ms, &migration.moved, migration.bytes);
+    }
+
+    /// When the newest move that it knows of ended, Unix time in milliseconds; 0 when it knows of none.
+    pub(crate) fn newest_ms(&self) -> u64 {
+        self.day.back().map_or(0, |(at_ms, ..)| *at_ms)
     }
 
     /// Takes note of slots that moved.
@@ -71,7 +76,12 @@ impl Past {
             return;
         }
         self.last_moved_ms.extend(slots.iter().map(|slot| (slot, at_ms)));
-        self.day.push_back((at_ms, slots.len() as u64, bytes));
+        self.note_amount(at_ms, slots.len() as u64, bytes);
+    }
+
+    /// Takes note of how many slots moved, where it is not known which.
+    pub(crate) fn note_amount(&mut self, at_ms: u64, slots: u64, bytes: u64) {
+        self.day.push_back((at_ms, slots, bytes));
     }
 
     /// What the guard should know at `now_ms`.
@@ -118,7 +128,7 @@ pub(crate) fn members(known: Option<BTreeSet<NodeId>>, snapshot: &Snapshot) -> B
 }
 
 /// Every node that is there.
-pub(crate) fn all_members(snapshot: &Snapshot) -> BTreeSet<NodeId> {
+fn all_members(snapshot: &Snapshot) -> BTreeSet<NodeId> {
     snapshot.members().map(|(id, _)| id.clone()).collect()
 }
 
@@ -213,6 +223,7 @@ mod tests {
                 .map(|(number, _)| Primary {
                     id: node(*number),
                     address: Address::new("h", 1),
+                    hostname: None,
                     version: String::new(),
                     zone: String::new(),
                     tags: Vec::new(),

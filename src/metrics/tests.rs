@@ -175,6 +175,7 @@ fn snapshot(primaries: usize) -> Snapshot {
             .map(|place| Primary {
                 id: format!("{place:040x}").parse().expect("node id"),
                 address: Address::new(format!("10.0.0.{place}"), 6379),
+                hostname: None,
                 version: "valkey 9.1.0".into(),
                 zone: String::new(),
                 tags: Vec::new(),

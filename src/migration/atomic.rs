@@ -11,7 +11,7 @@ use super::call::{Call, Cause, Ending, Next, QUESTION_PATIENCE, Rest};
 use super::survey::Route;
 use crate::cluster::question::{AtomicJobs, AtomicProtocol, JobRecord};
 use crate::cluster::{Command, Lane, LinkError, Question, Reply, ReplyError};
-use crate::model::{Address, NodeRecord, SlotId, SlotSet};
+use crate::model::{Address, MigrationReport, NodeRecord, SlotId, SlotSet};
 
 /// What an atomic migration is to do.
 #[derive(Debug, Clone)]
@@ -288,8 +288,10 @@ impl Atomic {
         let unwanted = self.stop_asked || too_long;
         if unwanted && (self.cancels == 0 || self.elapsed > self.cancelled_at + CANCEL_PAUSE) {
             if self.message.is_empty() {
-                let why = if self.stop_asked { "stopped" } else { "it took too long" };
-                self.message = format!("cancelled in state {}: {why}", job.state);
+                self.message = match self.stop_asked {
+                    true => format!("{}, in state {}", MigrationReport::CANCELLED, job.state),
+                    false => format!("cancelled in state {}: it took too long", job.state),
+                };
             }
             (self.cancels, self.cancelled_at) = (self.cancels + 1, self.elapsed);
             if self.cancels > MOST_CANCELS { self.unsettle() } else { self.phase = Phase::Cancel }

@@ -214,7 +214,7 @@ async fn run(migration: Migration, why: String, snapshot: &Snapshot, driver: Dri
     // Whatever was asked for meanwhile: those that are put back meet it when their turn comes.
     let put_back = if context.stop.is_asked() || !go_on { SlotSet::default() } else { left.clone() };
     if put_back.is_empty() {
-        ending.stayed.extend(left.iter().map(|slot| (slot, "stopped before it was opened".to_owned())));
+        ending.stayed.extend(left.iter().map(|slot| (slot, MigrationReport::STOPPED.to_owned())));
     }
     let report = report(&migration, &ending, weights, started.elapsed(), governor.report().since(&before));
     info!(
@@ -371,6 +371,13 @@ async fn carry_out(intent: &Intent, route: Route, snapshot: &Snapshot, driver: D
         let slots = intent.slots.iter().filter(|slot| !known.contains(*slot)).collect();
         let doubtful = Intent { slots, ..intent.clone() };
         ending = settle(&doubtful, &addresses, first.collided, (driver.weights, now_ms()), context).await;
+        // That it did not move, the cluster says; why, whoever tried.
+        let doubts: BTreeMap<SlotId, String> = first.unsettled.into_iter().collect();
+        for (slot, reason) in ending.stayed.iter_mut().filter(|(_, reason)| reason == fate::NOT_MOVED) {
+            if let Some(doubt) = doubts.get(slot) {
+                *reason = format!("{}: {doubt}", fate::NOT_MOVED);
+            }
+        }
         ending.keys += first.keys;
         ending.stayed.extend(first.stayed);
         ending.unopened = first.unopened;

@@ -75,6 +75,9 @@ pub struct Foreign {
 pub struct Recovery {
     /// Slots of ours that were brought to an end, moved or not.
     pub settled: SlotSet,
+    /// Those of them that have another owner than when their migration began.
+    #[serde(default)]
+    pub moved: SlotSet,
     /// Slots of ours that are still open or in doubt, and why.
     pub held: Vec<(SlotId, String)>,
     /// Open slots that are not ours: nothing else may begin while there are any.

@@ -32,12 +32,13 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(300);
 pub async fn recover(addresses: &[Address], context: &Context) -> Result<Recovery, JournalError> {
     let intents = context.journal.unfinished()?;
     let mut recovery = Recovery::default();
-    let mut settled = Vec::new();
+    let (mut settled, mut moved) = (Vec::new(), Vec::new());
     let mut ours = Vec::new();
     for (id, intent) in intents {
         info!(slots = %intent.slots, source = %intent.source, target = %intent.target, "taking up an unfinished migration");
         let known = (&Weights::default(), intent.started_at_ms);
         let ending = settle(&intent, addresses, SlotSet::default(), known, context).await;
+        moved.extend(ending.moved.iter());
         settled.extend(ending.moved.iter().chain(ending.stayed.iter().map(|(slot, _)| *slot)));
         if !finish_if_settled(context, id, &ending) {
             ours.push(intent.clone());
@@ -46,6 +47,7 @@ pub async fn recover(addresses: &[Address], context: &Context) -> Result<Recover
         recovery.taken_up.push(intent);
     }
     recovery.settled = settled.into_iter().collect();
+    recovery.moved = moved.into_iter().collect();
     recovery.foreign = fate::foreign(&ours, &look(addresses, context).await);
     Ok(recovery)
 }

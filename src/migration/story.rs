@@ -46,6 +46,7 @@ fn plan() -> (ApprovedPlan, Snapshot) {
     let primary = |place| Primary {
         id: Toy::id(place),
         address: Toy::address(place),
+        hostname: None,
         version: String::new(),
         zone: String::new(),
         tags: Vec::new(),

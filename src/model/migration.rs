@@ -63,6 +63,19 @@ pub struct MigrationReport {
     pub pace: PaceReport,
 }
 
+impl MigrationReport {
+    /// Why a slot stayed that somebody's wish to stop kept.
+    pub const STOPPED: &str = "stopped before it was opened";
+    /// The same of an atomic migration under way; the state that it was in follows.
+    pub const CANCELLED: &str = "stopped before it was handed over";
+
+    /// Whether any slot stayed for another reason than that somebody stopped it.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.stayed.iter().any(|(_, why)| why != Self::STOPPED && !why.starts_with(Self::CANCELLED))
+    }
+}
+
 /// What was decided about the pace while slots moved, by what clients felt: see `[migration] pace`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PaceReport {

@@ -151,6 +151,9 @@ pub struct Primary {
     pub id: NodeId,
     /// Where clients reach it.
     pub address: Address,
+    /// What it announces as its host name (`cluster-announce-hostname`), if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
     /// `redis 7.0.15`, `valkey 9.1.0`; empty while it has not answered.
     pub version: String,
     /// Failure domain; empty when unknown.
@@ -167,6 +170,25 @@ impl Primary {
     pub fn is(&self, tag: Tag) -> bool {
         self.tags.contains(&tag)
     }
+
+    /// The name of its machine, as far as that is known.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.hostname.as_deref().unwrap_or(&self.address.host)
+    }
+
+    /// Whether a person who says `name` means it.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        means(name, &self.id, self.hostname.as_deref(), &self.address)
+    }
+}
+
+/// Whether a person who says `name` means this node: by its address, its id or the beginning of it, or its host name, with the port or
+/// without.
+pub(crate) fn means(name: &str, id: &NodeId, hostname: Option<&str>, address: &Address) -> bool {
+    let by_host = |host: &str| name == host || name == format!("{host}:{}", address.port);
+    id.is_meant(name, address) || hostname.is_some_and(by_host)
 }
 
 /// A replica of the cluster.
@@ -176,12 +198,23 @@ pub struct Replica {
     pub id: NodeId,
     /// Where clients reach it.
     pub address: Address,
+    /// What it announces as its host name, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
     /// The primary that it follows, if it is one of [`Snapshot::primaries`].
     pub of: Option<NodeIndex>,
     /// Whether its link to the primary is up.
     pub online: bool,
     /// `redis 7.0.15`, `valkey 9.1.0`; empty while it has not answered.
     pub version: String,
+}
+
+impl Replica {
+    /// Whether a person who says `name` means it.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        means(name, &self.id, self.hostname.as_deref(), &self.address)
+    }
 }
 
 /// An atomic slot migration that a server reports as unfinished.
@@ -284,6 +317,9 @@ pub enum Problem {
     },
     /// A member that owns no slot has failed. It is no longer counted as a primary; it may return, or be forgotten.
     MemberFailed {
+        /// Its id; empty in what older versions kept.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<NodeId>,
         /// Where it should answer.
         node: Address,
         /// Who says so.
@@ -343,7 +379,7 @@ impl fmt::Display for Problem {
             Self::SlotsUncovered { slots } => write!(f, "nobody serves slots {slots}"),
             Self::SlotsOpen { node, slots } => write!(f, "slots {slots} are open on {node}"),
             Self::UnknownNode { node, by } => write!(f, "{by} does not know the address of node {}", node.short()),
-            Self::MemberFailed { node, by } => write!(f, "{by} sees {node}, which owns no slot, as failed"),
+            Self::MemberFailed { node, by, .. } => write!(f, "{by} sees {node}, which owns no slot, as failed"),
             Self::EpochCollision { node, other, epoch } => write!(f, "{node} and {other} share config epoch {epoch}"),
             Self::SlotStatsOff { node, detail } => write!(f, "{node} does not count load per slot: {detail}"),
             Self::WarmingUp => f.write_str("counters were read once so far; rates need two looks"),
@@ -427,15 +463,21 @@ impl Snapshot {
     /// # Errors
     /// [`NoPrimary`] when that means none, or several.
     pub fn primary_called(&self, name: &str) -> Result<NodeIndex, NoPrimary> {
-        let mut found = (0..).zip(&self.primaries).filter(|(_, node)| node.id.is_meant(name, &node.address));
+        let mut found = (0..).zip(&self.primaries).filter(|(_, node)| node.is_called(name));
         match (found.next(), found.next()) {
             (Some((index, _)), None) => Ok(index),
             (Some(_), Some(_)) => Err(NoPrimary::Several),
-            (None, _) if self.replicas.iter().any(|node| node.id.is_meant(name, &node.address)) => {
-                Err(NoPrimary::Replica)
-            }
+            (None, _) if self.replicas.iter().any(|node| node.is_called(name)) => Err(NoPrimary::Replica),
             (None, _) => Err(NoPrimary::Nobody),
         }
+    }
+
+    /// Whether this member owns nothing and is seen as failed.
+    #[must_use]
+    pub fn has_failed(&self, node: &NodeId) -> bool {
+        self.problems
+            .iter()
+            .any(|problem| matches!(problem, Problem::MemberFailed { id: Some(failed), .. } if failed == node))
     }
 
     /// Where those of these nodes are reached that are primaries.

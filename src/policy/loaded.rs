@@ -296,26 +296,6 @@ impl LoadedPolicy {
         }
     }
 
-    /// How many shards the cluster should have, asked after `plan` and on the same view.
-    ///
-    /// # Errors
-    /// As [`Policy::plan`].
-    pub fn advise(&mut self, snapshot: &Arc<Snapshot>) -> Result<Option<ScalingAdvice>, PolicyFailure> {
-        if !self.scales() {
-            return Ok(None);
-        }
-        let view = self.view_of(snapshot);
-        let mut instance = self.awake()?;
-        let answer = instance.advise(&view);
-        let answer = self.keep_unless_dead(instance, answer)?;
-        let shape = |advice: Advice| ScalingAdvice {
-            shards: advice.shards,
-            retire: advice.retire,
-            reason: plain(cut(&advice.reason, self.settings.reason_bytes_max)),
-        };
-        answer.transpose().map(|advice| advice.map(shape)).map_err(|failure| self.own_words(failure))
-    }
-
     /// Skips the pause after a fault, which goes by the clock on the wall: for tests, and where time is simulated.
     pub fn end_rest(&mut self) {
         if let Some(rest) = &mut self.resting {
@@ -502,6 +482,22 @@ impl Policy for LoadedPolicy {
             Err(_) => {}
         }
         plan
+    }
+
+    fn advise(&mut self, snapshot: &Arc<Snapshot>) -> Result<Option<ScalingAdvice>, PolicyFailure> {
+        if !self.scales() {
+            return Ok(None);
+        }
+        let view = self.view_of(snapshot);
+        let mut instance = self.awake()?;
+        let answer = instance.advise(&view);
+        let answer = self.keep_unless_dead(instance, answer)?;
+        let shape = |advice: Advice| ScalingAdvice {
+            shards: advice.shards,
+            retire: advice.retire,
+            reason: plain(cut(&advice.reason, self.settings.reason_bytes_max)),
+        };
+        answer.transpose().map(|advice| advice.map(shape)).map_err(|failure| self.own_words(failure))
     }
 }
 

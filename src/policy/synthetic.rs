@@ -106,6 +106,7 @@ fn primary(place: usize) -> Primary {
     Primary {
         id,
         address: Address::new(format!("10.0.{}.{}", place / 256, place % 256), 6379),
+        hostname: None,
         version: "valkey 9.1.0".to_owned(),
         zone: format!("zone-{}", place % 3),
         tags: vec![Tag::Primary],

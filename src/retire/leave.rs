@@ -8,7 +8,7 @@ use crate::cluster::question::{ClusterNodes, Info};
 use crate::cluster::{AskError, Cluster, Command, ask, say};
 use crate::model::{Address, NodeId};
 
-use super::Rehoming;
+use super::{Farewell, Rehoming};
 
 /// Each of these commands is answered at once.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,12 +48,17 @@ pub async fn rehome(cluster: &dyn Cluster, rehomings: &[Rehoming]) -> Result<(),
 ///
 /// # Errors
 /// [`LeaveError`].
-pub async fn leave(cluster: &dyn Cluster, node: &Address, id: &NodeId, others: &[Address]) -> Result<(), LeaveError> {
-    examine(cluster, node, id).await?;
-    let told = others.iter().map(|other| forget(cluster, other, id));
+pub async fn leave(cluster: &dyn Cluster, node: &Address, id: &NodeId, farewell: &Farewell) -> Result<(), LeaveError> {
+    // One that all have for dead owns nothing and answers nobody.
+    if farewell.answers {
+        examine(cluster, node, id).await?;
+    }
+    let told = farewell.others.iter().map(|other| forget(cluster, other, id));
     join_all(told).await.into_iter().collect::<Result<(), LeaveError>>()?;
-    // SOFT keeps its name: who knew it by that still finds it among the spare ones.
-    say(cluster, node, Command::new("CLUSTER RESET SOFT"), PATIENCE).await?;
+    if farewell.answers {
+        // SOFT keeps its name: who knew it by that still finds it among the spare ones.
+        say(cluster, node, Command::new("CLUSTER RESET SOFT"), PATIENCE).await?;
+    }
     Ok(())
 }
 

@@ -16,6 +16,7 @@ fn emptied() -> Snapshot {
         address: format!("10.1.0.{of}:700{digit}").parse().expect("an address"),
         of: Some(of),
         online: true,
+        hostname: None,
         version: String::new(),
     };
     snapshot.replicas = vec![replica("1", 0), replica("2", 3), replica("3", 3)];
@@ -26,17 +27,21 @@ fn emptied() -> Snapshot {
 fn replicas_go_where_the_fewest_are_and_then_the_node_is_forgotten_by_all_others() {
     let mut snapshot = emptied();
     let node = snapshot.primaries[3].id.clone();
-    let Next::Rehome(rehomings) = next(&node, &snapshot) else { panic!("{:?}", next(&node, &snapshot)) };
+    let Next::Rehome(rehomings) = next(&node, &snapshot, Away::WaitedFor) else {
+        panic!("{:?}", next(&node, &snapshot, Away::WaitedFor))
+    };
     let homes: Vec<&NodeId> = rehomings.iter().map(|rehoming| &rehoming.primary).collect();
     assert_eq!(homes, [&snapshot.primaries[1].id, &snapshot.primaries[2].id], "the first has one already");
 
     (snapshot.replicas[1].of, snapshot.replicas[2].of) = (Some(1), Some(2));
-    let Next::Forget(others) = next(&node, &snapshot) else { panic!("{:?}", next(&node, &snapshot)) };
+    let Next::Forget(Farewell { others, answers: true }) = next(&node, &snapshot, Away::WaitedFor) else {
+        panic!("{:?}", next(&node, &snapshot, Away::WaitedFor))
+    };
     assert_eq!(others.len(), 6, "three primaries and three replicas");
     assert!(!others.contains(&snapshot.primaries[3].address));
 
     snapshot.primaries.pop();
-    assert_eq!(next(&node, &snapshot), Next::Gone);
+    assert_eq!(next(&node, &snapshot, Away::WaitedFor), Next::Gone);
 }
 
 #[test]
@@ -46,10 +51,17 @@ fn what_an_interruption_left_half_forgotten_is_forgotten_by_the_rest() {
     let node = snapshot.primaries[3].id.clone();
     let by = snapshot.primaries[0].address.clone();
     snapshot.problems.push(Problem::UnknownNode { node: node.clone(), by: by.clone() });
-    assert!(matches!(next(&node, &snapshot), Next::Forget(_)), "{:?}", next(&node, &snapshot));
+    assert!(
+        matches!(next(&node, &snapshot, Away::WaitedFor), Next::Forget(_)),
+        "{:?}",
+        next(&node, &snapshot, Away::WaitedFor)
+    );
     let other = snapshot.primaries[1].id.clone();
     snapshot.problems.push(Problem::UnknownNode { node: other, by });
-    assert!(matches!(next(&node, &snapshot), Next::Wait(_)), "another one that is not known is a problem");
+    assert!(
+        matches!(next(&node, &snapshot, Away::WaitedFor), Next::Wait(_)),
+        "another one that is not known is a problem"
+    );
 }
 
 #[test]
@@ -62,10 +74,32 @@ fn a_node_that_lost_its_last_slot_may_have_become_a_replica_and_leaves_all_the_s
         address: node.address,
         of: Some(0),
         online: true,
+        hostname: None,
         version: String::new(),
     });
-    let Next::Forget(others) = next(&node.id, &snapshot) else { panic!("{:?}", next(&node.id, &snapshot)) };
+    let Next::Forget(Farewell { others, answers: true }) = next(&node.id, &snapshot, Away::WaitedFor) else {
+        panic!("{:?}", next(&node.id, &snapshot, Away::WaitedFor))
+    };
     assert_eq!(others.len(), 4);
+}
+
+#[test]
+fn who_is_away_is_waited_for_and_then_left_behind() {
+    let mut snapshot = emptied();
+    (snapshot.replicas[1].of, snapshot.replicas[2].of) = (Some(1), Some(2));
+    let (node, away) = (snapshot.primaries[3].id.clone(), snapshot.replicas[0].address.clone());
+    snapshot.problems.push(Problem::ReplicaUnreachable { node: away.clone(), detail: "no reply".into() });
+    assert!(matches!(next(&node, &snapshot, Away::WaitedFor), Next::Wait(why) if why.contains(&away.to_string())));
+    let Next::Forget(farewell) = next(&node, &snapshot, Away::LeftBehind) else { panic!("it was waited for") };
+    assert!(farewell.answers && farewell.others.len() == 5 && !farewell.others.contains(&away), "{farewell:?}");
+
+    // The node itself is dead: the others forget it, and nobody asks it.
+    let dead = snapshot.primaries.pop().expect("four");
+    let by = snapshot.primaries[0].address.clone();
+    snapshot.problems = vec![Problem::MemberFailed { id: Some(dead.id.clone()), node: dead.address, by }];
+    assert!(matches!(next(&node, &snapshot, Away::WaitedFor), Next::Wait(_)), "unseen is not gone");
+    let Next::Forget(farewell) = next(&node, &snapshot, Away::LeftBehind) else { panic!("it was waited for") };
+    assert!(!farewell.answers && farewell.others.len() == 6, "{farewell:?}");
 }
 
 #[test]
@@ -74,7 +108,7 @@ fn nothing_is_done_while_it_owns_slots_or_anything_is_open_or_amiss() {
         let mut snapshot = emptied();
         let node = snapshot.primaries[3].id.clone();
         change(&mut snapshot);
-        match next(&node, &snapshot) {
+        match next(&node, &snapshot, Away::WaitedFor) {
             Next::Wait(reason) => assert!(reason.contains(why), "{reason}"),
             other => panic!("{why}: {other:?}"),
         }

@@ -17,6 +17,7 @@ const SCENARIOS: &[(&str, &str)] = &[
     ("memory", include_str!("../../scenarios/memory.toml")),
     ("scale-out", include_str!("../../scenarios/scale-out.toml")),
     ("scale-in", include_str!("../../scenarios/scale-in.toml")),
+    ("week", include_str!("../../scenarios/week.toml")),
     ("zones", include_str!("../../scenarios/zones.toml")),
 ];
 

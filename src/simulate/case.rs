@@ -12,6 +12,7 @@ use super::world::{Counted, Node, Noise};
 use crate::collector;
 use crate::guard::Limits;
 use crate::model::{Address, NodeId, SLOT_COUNT};
+use crate::scaling::Scaling;
 
 /// Everything that is settled before a run.
 #[derive(Debug, Clone)]
@@ -37,6 +38,7 @@ pub struct Case {
     pub(super) noise: Noise,
     pub(super) migration: scenario::Migration,
     pub(super) limits: Limits,
+    pub(super) scaling: Option<Scaling>,
     pub(super) collect: collector::Settings,
 }
 
@@ -76,6 +78,7 @@ impl Case {
             },
             migration: scenario.migration.clone(),
             limits: scenario.limits.clone(),
+            scaling: scenario.scaling.clone(),
             collect: scenario.collector.clone(),
         }
     }

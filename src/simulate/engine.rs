@@ -4,6 +4,7 @@
 //! moved, look again ([`turn`]).
 
 mod happen;
+mod sizing;
 mod turn;
 
 use std::cmp::Reverse;
@@ -21,6 +22,7 @@ use crate::collector::Observer;
 use crate::guard::{ApprovedPlan, Past};
 use crate::model::NodeId;
 use crate::policy::Policy;
+use crate::scaling::Scaler;
 
 /// Unix time of the beginning, so that guard and policies see plausible times.
 const EPOCH_MS: u64 = 1_700_000_000_000;
@@ -34,6 +36,8 @@ enum Event {
     Happens(usize),
     /// The replica of a dead node takes over.
     Promoted(NodeId),
+    /// A node that was waited for joins.
+    Arrives,
     /// A silent node answers again.
     Heard(NodeId),
     /// A migration ends.
@@ -63,6 +67,11 @@ pub(super) struct Engine<'a> {
     measure: Measure,
     observer: Observer,
     past: Past,
+    scaler: Scaler,
+    /// Nodes that are wanted and not there yet.
+    awaited: usize,
+    /// Nodes that are emptied for want of work.
+    leaving: BTreeSet<NodeId>,
     members: Option<BTreeSet<NodeId>>,
     approved: Option<ApprovedPlan>,
     carrying: Option<Carrying>,
@@ -72,6 +81,7 @@ pub(super) struct Engine<'a> {
     migrations: u64,
     /// How much longer the next migration takes.
     stuck_ms: u64,
+    faults_in_a_row: u32,
     /// Nodes that joined so far, and replicas that took over.
     joined: usize,
     promoted: u64,
@@ -95,6 +105,9 @@ impl<'a> Engine<'a> {
             measure: Measure::new(case.warm_up_ms, case.end_ms, case.cycle_ms),
             observer: Observer::new(&case.collect),
             past: Past::default(),
+            scaler: Scaler::default(),
+            awaited: 0,
+            leaving: BTreeSet::new(),
             members: None,
             approved: None,
             carrying: None,
@@ -102,6 +115,7 @@ impl<'a> Engine<'a> {
             plan_began_ms: 0,
             migrations: 0,
             stuck_ms: 0,
+            faults_in_a_row: 0,
             joined: case.nodes.len(),
             promoted: 0,
             numbers: case.nodes.iter().map(|node| node.id.clone()).collect(),
@@ -171,6 +185,7 @@ impl<'a> Engine<'a> {
             }
             Event::Happens(place) => self.happen(place),
             Event::Promoted(dead) => self.promote(&dead),
+            Event::Arrives => self.arrive(),
             Event::Heard(node) => {
                 if let Some(node) = self.world.node_mut(&node) {
                     node.silent = false;
@@ -216,6 +231,8 @@ fn state(world: &World, judge: &Judge) -> State {
         hottest: utilisations.iter().copied().fold(0.0, f64::max),
         p99_factor: p99_factor(&utilisations),
         drained: world.is_drained(),
+        nodes: world.nodes.len(),
+        staying: world.staying(),
     }
 }
 

@@ -79,6 +79,7 @@ impl Recording {
             noise: Noise { variation: variation(first), command_usec: 10.0, cycle_ms: ms(cycle) },
             migration: scenario::Migration::default(),
             limits: Limits::default(),
+            scaling: None,
             collect: collector::Settings::default(),
         }
     }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::judge::{Evenness, RESOURCES};
-use super::report::{Balance, Charts, Measures, PlanOutcome};
+use super::report::{Balance, Charts, Measures, PlanOutcome, Shards};
 use super::series::Series;
 use crate::model::{MigrationReport, NodeId, SLOT_COUNT};
+use crate::policy::PolicyFailure;
 
 /// A slot that is back within so many cycles has played ping-pong: an hour of the daemon's own cycles of ten seconds is beyond
 /// what any load would ask for.
@@ -26,6 +27,9 @@ pub(super) struct State {
     pub(super) p99_factor: f64,
     /// Drained nodes own nothing.
     pub(super) drained: bool,
+    pub(super) nodes: usize,
+    /// Nodes that are not to be emptied.
+    pub(super) staying: usize,
 }
 
 /// Where a node's load has been.
@@ -34,6 +38,31 @@ struct Way {
     first: f64,
     last: f64,
     length: f64,
+}
+
+/// How many shards there were, and what that changed to.
+#[derive(Debug, Default)]
+struct Size {
+    shards: Shards,
+    staying: Option<usize>,
+    /// Whether there were more and more, the last time that it changed.
+    grew: Option<bool>,
+}
+
+impl Size {
+    fn pass(&mut self, seconds: f64, nodes: usize, staying: usize) {
+        let before = self.staying.replace(staying).unwrap_or(staying);
+        let shards = &mut self.shards;
+        shards.least = if shards.most == 0 { staying } else { shards.least.min(staying) };
+        shards.most = shards.most.max(staying);
+        shards.node_hours += nodes as f64 * seconds / 3600.0;
+        shards.more += staying.saturating_sub(before) as u64;
+        shards.fewer += before.saturating_sub(staying) as u64;
+        if staying != before {
+            let grows = staying > before;
+            shards.turns += u64::from(self.grew.replace(grows).is_some_and(|grew| grew != grows));
+        }
+    }
 }
 
 /// Everything that is added up.
@@ -50,6 +79,7 @@ pub(super) struct Measure {
     /// Owners that each slot left, and when, the latest last.
     left: BTreeMap<u16, Vec<(u64, NodeId)>>,
     all_moved: f64,
+    size: Size,
     /// Since when the balance is disturbed, if it is.
     disturbed_ms: Option<u64>,
     /// Since when it has been even again, while that is not sure.
@@ -75,6 +105,7 @@ impl Measure {
             times_moved: vec![0; SLOT_COUNT],
             left: BTreeMap::new(),
             all_moved: 0.0,
+            size: Size::default(),
             disturbed_ms: None,
             even_ms: None,
             recovery_s: 0.0,
@@ -85,6 +116,7 @@ impl Measure {
                 memory_excess: series(),
                 hottest: series(),
                 bytes_moved: series(),
+                nodes: series(),
                 moves: vec![0; BARS],
             },
         }
@@ -105,6 +137,7 @@ impl Measure {
         self.charts.memory_excess.add(from_ms, to_ms, excess[1]);
         self.charts.hottest.add(from_ms, to_ms, state.hottest);
         self.charts.bytes_moved.add(from_ms, to_ms, self.all_moved);
+        self.charts.nodes.add(from_ms, to_ms, state.nodes as f64);
         let from_ms = from_ms.max(self.warm_up_ms);
         if to_ms <= from_ms {
             return;
@@ -122,7 +155,15 @@ impl Measure {
             self.overloaded_s += seconds;
         }
         self.p99_s += state.p99_factor * seconds;
+        self.size.pass(seconds, state.nodes, state.staying);
         self.measures.p99_factor_max = self.measures.p99_factor_max.max(state.p99_factor);
+    }
+
+    /// The policy gave no answer.
+    pub(super) fn failed(&mut self, now_ms: u64, failure: &PolicyFailure) {
+        if failure.kind.is_fault() && self.counts(now_ms) {
+            *self.measures.faults.entry(failure.kind().to_owned()).or_default() += 1;
+        }
     }
 
     /// The balance is disturbed now: from here on the time to recover counts, if it is needed.
@@ -207,6 +248,7 @@ impl Measure {
         measures.recovery_s = (measures.recovered > 0).then(|| self.recovery_s / measures.recovered as f64);
         measures.overloaded = self.overloaded_s / seconds;
         measures.p99_factor_mean = self.p99_s / seconds;
+        measures.shards = self.size.shards;
         (self.measures, self.plans, self.charts)
     }
 }
@@ -217,7 +259,7 @@ mod tests {
 
     fn state(imbalance: f64) -> State {
         let evenness = [Evenness { imbalance, floor: 1.0 }; 3];
-        State { evenness, hottest: 0.5, p99_factor: 1.0, drained: true }
+        State { evenness, hottest: 0.5, p99_factor: 1.0, drained: true, nodes: 3, staying: 3 }
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct ScenarioReport {
     pub cycle_s: f64,
     /// Primaries at the beginning.
     pub primaries: usize,
+    /// Whether their number follows what policies advise.
+    pub scales: bool,
     /// Bytes of all slots at the beginning.
     pub bytes: f64,
     /// What happened, and when.
@@ -77,6 +79,23 @@ pub struct Balance {
     pub excess_hours: f64,
 }
 
+/// How many shards there were. Nodes that are to be emptied cost, and are no shards.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Shards {
+    /// The fewest.
+    pub least: usize,
+    /// The most.
+    pub most: usize,
+    /// Hours of all nodes, those that drain included: what they cost.
+    pub node_hours: f64,
+    /// How many came, or stayed after all.
+    pub more: u64,
+    /// How many went, or died.
+    pub fewer: u64,
+    /// How often their number turned: grew after it had shrunk, or the other way round.
+    pub turns: u64,
+}
+
 /// The figures of one run, after the warm-up.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Measures {
@@ -86,6 +105,8 @@ pub struct Measures {
     pub bytes_moved: f64,
     /// The same as a share of all data.
     pub data_moved: f64,
+    /// How many shards there were.
+    pub shards: Shards,
     /// Bytes moved from one zone to another.
     pub bytes_between_zones: f64,
     /// Slots moved, each time counted.
@@ -102,6 +123,8 @@ pub struct Measures {
     pub refusals: BTreeMap<String, u64>,
     /// Cycles in which the policy failed, by kind.
     pub faults: BTreeMap<String, u64>,
+    /// Why the policy was not asked any more before the end, in its last words; absent when it was.
+    pub given_up: Option<String>,
     /// Migrations of which slots stayed.
     pub failed_migrations: u64,
     /// Mean |predicted − realised| of the cpu's imbalance over plans; absent without a plan.
@@ -152,6 +175,8 @@ pub struct Charts {
     pub hottest: Series,
     /// Bytes moved so far.
     pub bytes_moved: Series,
+    /// How many primaries there are.
+    pub nodes: Series,
     /// Slots moved in each of as many equal parts of the time.
     pub moves: Vec<u64>,
 }

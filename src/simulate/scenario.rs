@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::collector;
 use crate::guard::Limits;
 use crate::model::units;
+use crate::scaling::Scaling;
 pub(super) use event::Event;
 
 /// A cluster, its load over time, and what happens to it.
@@ -47,6 +48,9 @@ pub struct Scenario {
     /// The collector's settings, as in the daemon's configuration.
     #[serde(default)]
     pub collector: collector::Settings,
+    /// When nodes come and go, as in the daemon's configuration; without it their number stays as events make it.
+    #[serde(default)]
+    pub scaling: Option<Scaling>,
     /// Parameters of policies, by their names.
     #[serde(default)]
     pub policy: BTreeMap<String, toml::Table>,
@@ -76,6 +80,9 @@ pub struct Cluster {
     /// How slots are placed at the beginning.
     #[serde(default)]
     pub slots: Placement,
+    /// How long it takes until a node that is wanted has joined.
+    #[serde(with = "units::duration", default = "two_minutes")]
+    pub arrives_after: Duration,
 }
 
 /// How slots are placed at the beginning.
@@ -248,6 +255,10 @@ const fn ten_seconds() -> Duration {
     Duration::from_secs(10)
 }
 
+const fn two_minutes() -> Duration {
+    Duration::from_secs(120)
+}
+
 const fn ten_microseconds() -> Duration {
     Duration::from_micros(10)
 }
@@ -268,7 +279,15 @@ impl Cluster {
     /// So many nodes that are like any other.
     pub(super) fn of(nodes: usize) -> Self {
         let placement = Placement::default();
-        Self { nodes, replicas: one(), zones: Vec::new(), memory: sixteen_gib(), weights: Vec::new(), slots: placement }
+        Self {
+            nodes,
+            replicas: one(),
+            zones: Vec::new(),
+            memory: sixteen_gib(),
+            weights: Vec::new(),
+            slots: placement,
+            arrives_after: two_minutes(),
+        }
     }
 }
 
@@ -305,6 +324,11 @@ mod tests {
             ("[[event]]\nkind = 'drain'\nat = '1m'\nnodes = [0, 1, 2]", "event.0.nodes: one node at least"),
             ("[[event]]\nkind = 'fail'\nat = '1m'\nnode = 1\nlasts = '1m'", "unknown field `lasts`"),
             ("[[event]]\nkind = 'quake'\nat = '1m'", "unknown variant `quake`"),
+            ("[scaling]\nmin_shard = 3", "unknown field `min_shard`"),
+            ("[scaling]\ncpu_max = 8", "scaling.cpu_max: 8 is out of range: 0.1 to 1 is accepted"),
+            ("[scaling]\nmin_shards = 4", "scaling.min_shards: cluster.nodes are 3"),
+            ("[scaling]\nvictim = 'highest-ordinal'", "scaling.victim: policy and external are accepted"),
+            ("[scaling]\nstandby = { dns = 'valkey:6379' }", "scaling.standby: nodes of a model come by themselves"),
         ] {
             let problem = problem(more);
             assert!(problem.contains(words), "{more}: {problem}");

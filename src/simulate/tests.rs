@@ -6,7 +6,7 @@ use super::engine::Engine;
 use super::*;
 use crate::collector::synthetic::synthetic;
 use crate::model::{Plan, PolicyId, Problem, ProposedMove, SLOT_COUNT, Snapshot};
-use crate::policy::{FailureKind, PolicyFailure, search_view};
+use crate::policy::{FailureKind, PolicyFailure, ScalingAdvice, search_view};
 
 /// Asks a function.
 struct Native<F>(PolicyId, F);
@@ -47,6 +47,56 @@ fn balance() -> Option<Box<dyn Policy>> {
             .map_err(|failure| failed(FailureKind::NotReady, &format!("{failure:?}")))?;
         Ok(proposal.moves.into_iter().map(|found| step(found.slot, found.target)).collect())
     })
+}
+
+/// The same, with its advice about the number of shards.
+struct Advised(Box<dyn Policy>, ballast_balance::Memory);
+
+impl Policy for Advised {
+    fn id(&self) -> &PolicyId {
+        self.0.id()
+    }
+
+    fn plan(&mut self, snapshot: &Arc<Snapshot>) -> Result<Plan, PolicyFailure> {
+        self.0.plan(snapshot)
+    }
+
+    fn advise(&mut self, snapshot: &Arc<Snapshot>) -> Result<Option<ScalingAdvice>, PolicyFailure> {
+        let parameters = ballast_balance::Parameters::default();
+        let advice = <ballast_balance::Balance as ballast_policy_kit::Policy>::advise(
+            &search_view(snapshot),
+            &parameters,
+            &mut self.1,
+        )
+        .map_err(|failure| failed(FailureKind::NotReady, &format!("{failure:?}")))?;
+        Ok(Some(ScalingAdvice { shards: advice.shards, retire: advice.retire, reason: advice.reason }))
+    }
+}
+
+#[test]
+fn a_week_of_days_and_nights_is_followed_and_noise_is_not() {
+    let play = |wave: &str| {
+        let mut week = builtin("week").expect("there is one").expect("it reads");
+        // Fewer looks, each with what the collector would know by then.
+        week.cycle = std::time::Duration::from_secs(600);
+        (week.collector.fast_half_life, week.collector.freeze) = (week.cycle, week.cycle);
+        if wave.is_empty() {
+            (week.load.wave, week.load.utilisation) = (None, 0.55);
+            week.event.clear();
+        }
+        let case = Case::of(&week, 1);
+        let advised = Advised(balance().expect("there is one"), ballast_balance::Memory::default());
+        (play(&case, None), play(&case, Some(Box::new(advised))))
+    };
+    let (fixed, run) = play("days and nights");
+    let shards = run.measures.shards;
+    assert!(shards.least == 3 && (6..=8).contains(&shards.most), "{shards:?}");
+    // Up and down once a day, and once for the crowd at night: a load that goes to and fro calls for no more.
+    assert!(shards.turns <= 16 && shards.more > 10, "{shards:?}");
+    assert!(fixed.measures.overloaded > 0.15 && run.measures.overloaded < 0.03, "{:?}", run.measures.overloaded);
+    assert!(shards.node_hours < 1.4 * fixed.measures.shards.node_hours, "{shards:?}");
+    let (_, noisy) = play("");
+    assert_eq!((noisy.measures.shards.more, noisy.measures.shards.fewer), (0, 0), "{:?}", noisy.measures.shards);
 }
 
 /// Half an hour in cycles of a minute, with the collector's means in proportion.
@@ -133,7 +183,19 @@ fn policies_see_the_columns_that_the_daemon_s_policies_see() {
 #[test]
 fn a_policy_that_faults_shows_as_such_and_the_run_goes_on() {
     let run = play(&case(""), native(|_| Err(failed(FailureKind::Trap, "unreachable"))));
-    assert_eq!(run.measures.faults.get("trap"), Some(&31), "each cycle of half an hour, both ends counted");
+    assert_eq!(run.measures.faults.get("trap"), Some(&10), "and then it was given up");
+    assert!(run.measures.given_up.is_some_and(|why| why.contains("unreachable")));
+    let mut cycles = 0;
+    let now_and_then = move |_: &Arc<Snapshot>| {
+        cycles += 1;
+        if cycles % 10 == 0 { Ok(Vec::new()) } else { Err(failed(FailureKind::Trap, "unreachable")) }
+    };
+    let run = play(&case(""), native(now_and_then));
+    assert_eq!(
+        (run.measures.faults.get("trap"), run.measures.given_up),
+        (Some(&28), None),
+        "31 cycles, both ends counted"
+    );
 }
 
 #[test]

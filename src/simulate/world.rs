@@ -231,10 +231,23 @@ impl World {
         self.nodes.iter().zip(&self.sums).map(|(node, sums)| sums[0] / node.weight / mean).collect()
     }
 
+    /// Whether any node is to be emptied.
+    pub(super) fn drains(&self) -> bool {
+        self.nodes.iter().any(|node| node.draining)
+    }
+
     /// Whether no node that is to be emptied owns a slot.
     pub(super) fn is_drained(&self) -> bool {
-        !self.nodes.iter().any(|node| node.draining)
-            || !self.owners.iter().any(|owner| self.nodes[*owner as usize].draining)
+        !self.drains() || !self.owners.iter().any(|owner| self.nodes[*owner as usize].draining)
+    }
+
+    /// How many nodes are there that are not to be emptied.
+    pub(super) fn staying(&self) -> usize {
+        self.nodes.iter().filter(|node| !node.draining).count()
+    }
+
+    pub(super) fn owns_slots(&self, id: &NodeId) -> bool {
+        self.place_of(id).is_some_and(|place| self.owners.contains(&(place as u32)))
     }
 
     pub(super) fn place_of(&self, id: &NodeId) -> Option<usize> {
@@ -259,6 +272,14 @@ impl World {
         self.add_up();
     }
 
+    /// A node that owns nothing leaves. Places of others change.
+    pub(super) fn leave(&mut self, id: &NodeId) {
+        let Some(place) = self.place_of(id) else { return };
+        self.nodes.remove(place);
+        self.owners.iter_mut().filter(|owner| **owner as usize > place).for_each(|owner| *owner -= 1);
+        self.add_up();
+    }
+
     /// The replica of a dead node takes its slots, and the dead one is forgotten.
     pub(super) fn promote(&mut self, dead: &NodeId, replica: (NodeId, Address, String), epoch: u64) {
         let Some(place) = self.place_of(dead) else { return };
@@ -277,9 +298,7 @@ impl World {
         self.join(heir);
         let (Some(from), Some(to)) = (self.place_of(dead), self.place_of(&id)) else { return };
         self.owners.iter_mut().filter(|owner| **owner as usize == from).for_each(|owner| *owner = to as u32);
-        self.nodes.remove(from);
-        self.owners.iter_mut().filter(|owner| **owner as usize > from).for_each(|owner| *owner -= 1);
-        self.add_up();
+        self.leave(dead);
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Retention {
     pub reports: u64,
     /// At most this many full snapshots.
     pub snapshots: u64,
-    /// At most this many bytes of all that.
+    /// At most this many bytes of all that, the files of the two newest policies aside.
     pub bytes: u64,
 }
 
@@ -189,6 +189,18 @@ impl Store {
         text.flatten().map(|text| serde_json::from_str(&text).map_err(failed(DOING))).transpose()
     }
 
+    /// Whether all that one cycle was decided by is kept.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn is_repeatable(&self, cycle: u64) -> Result<bool, StoreError> {
+        self.connection()
+            .query_row("SELECT given IS NOT NULL FROM snapshots WHERE cycle = ?1", [integer(cycle)], |row| row.get(0))
+            .optional()
+            .map(|kept| kept.unwrap_or(false))
+            .map_err(failed("look for what a decision hung on"))
+    }
+
     /// Keeps the file of a policy that is in use from now on. Those before it stay as long as one of their decisions does.
     ///
     /// # Errors
@@ -204,13 +216,7 @@ impl Store {
                 params![digest, integer(at_ms), file],
             )
             .map_err(failed(DOING))?;
-        // The newest may not have decided anything yet.
-        transaction
-            .execute(
-                "DELETE FROM policies WHERE kept_at_ms < ?1 AND digest NOT IN (SELECT given ->> '$.policy' FROM snapshots)",
-                params![integer(at_ms)],
-            )
-            .map_err(failed(DOING))?;
+        drop_policies(&transaction).map_err(failed(DOING))?;
         transaction.commit().map_err(failed(DOING))
     }
 
@@ -362,16 +368,32 @@ fn drop_old(connection: &Connection, newest: &CycleReport, retention: &Retention
     drop_until_small(connection, retention.bytes)
 }
 
-/// Drops the oldest snapshots, and then the oldest reports, until the rest takes no more than so many bytes. A tenth at a time,
-/// so that it need not be looked at again in every cycle; the newest tenth stays.
+/// Drops the files of policies of which no decision is kept. The newest may not have decided anything yet, and the one before it
+/// may be called back.
+fn drop_policies(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.execute(
+        "DELETE FROM policies WHERE digest NOT IN (SELECT digest FROM policies ORDER BY kept_at_ms DESC LIMIT 2) \
+         AND digest NOT IN (SELECT given ->> '$.policy' FROM snapshots WHERE given IS NOT NULL)",
+        [],
+    )?;
+    Ok(())
+}
+
+/// Drops the oldest snapshots with the policies that nobody asks for any more, and then the oldest reports, until the rest takes no
+/// more than so many bytes. A tenth at a time, so that it need not be looked at again in every cycle; the newest tenth stays.
+/// Reports do not pay for the files of policies.
 fn drop_until_small(connection: &Connection, bytes_max: u64) -> Result<(), rusqlite::Error> {
     let one = |question: &str| connection.query_row(question, [], |row| row.get::<_, i64>(0));
     // Pages that were emptied are used again: they are not given back, and do not count.
     let size = || {
         Ok::<_, rusqlite::Error>(one("PRAGMA page_size")? * (one("PRAGMA page_count")? - one("PRAGMA freelist_count")?))
     };
+    let apart = |table: &str| match table {
+        "cycles" => one("SELECT coalesce(sum(length(file)), 0) FROM policies"),
+        _ => Ok(0),
+    };
     for table in ["snapshots", "cycles"] {
-        while u64::try_from(size()?).unwrap_or(0) > bytes_max {
+        while u64::try_from(size()? - apart(table)?).unwrap_or(0) > bytes_max {
             let drop = format!(
                 "DELETE FROM {table} WHERE cycle <= \
                  (SELECT cycle FROM {table} ORDER BY cycle LIMIT 1 OFFSET (SELECT count(*) / 10 FROM {table})) \
@@ -380,6 +402,7 @@ fn drop_until_small(connection: &Connection, bytes_max: u64) -> Result<(), rusql
             if connection.execute(&drop, [])? == 0 {
                 break;
             }
+            drop_policies(connection)?;
         }
     }
     Ok(())

@@ -58,6 +58,15 @@ pub struct JournalEntry {
     pub ending: Option<String>,
 }
 
+impl JournalEntry {
+    /// How many of its slots have moved, by the words in which its end was noted; none while it has not ended.
+    #[must_use]
+    pub fn moved(&self) -> usize {
+        let count = self.ending.as_deref().and_then(|ending| ending.split_once(" moved")?.0.parse().ok());
+        count.unwrap_or(0)
+    }
+}
+
 impl Store {
     /// The newest `limit` migrations of the journal, newest first.
     ///
@@ -65,6 +74,36 @@ impl Store {
     /// [`StoreError::Failed`], also when one cannot be read.
     pub fn journal(&self, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
         self.journal_before(u64::MAX, limit)
+    }
+
+    /// Migrations that were begun and have not ended, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`], also when one cannot be read.
+    pub fn unfinished_migrations(&self) -> Result<Vec<Intent>, StoreError> {
+        let unfinished = self.unfinished().map_err(super::failed("read unfinished migrations"))?;
+        Ok(unfinished.into_iter().map(|(_, intent)| intent).collect())
+    }
+
+    /// Migrations that began after `since_ms` (Unix time, milliseconds) and have moved something, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`], also when one cannot be read.
+    pub fn moved_since(&self, since_ms: u64) -> Result<Vec<JournalEntry>, StoreError> {
+        let mut entries = Vec::new();
+        let mut before = u64::MAX;
+        loop {
+            let page = self.journal_before(before, 1_000)?;
+            let Some(last) = page.last() else { break };
+            before = u64::try_from(last.id).unwrap_or(0);
+            let reached = last.intent.started_at_ms <= since_ms;
+            entries.extend(page.into_iter().filter(|entry| entry.intent.started_at_ms > since_ms && entry.moved() > 0));
+            if reached {
+                break;
+            }
+        }
+        entries.reverse();
+        Ok(entries)
     }
 
     /// The newest `limit` migrations before the one with that number, newest first.

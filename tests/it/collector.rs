@@ -232,7 +232,7 @@ async fn statistics_that_are_off_are_estimated_and_come_with_advice() {
     let _turn = turn().await;
     let more = vec![vec!["cluster-slot-stats-enabled".into(), "no".into()]];
     let settings = ServerSettings { more, ..ServerSettings::default() };
-    let cluster = start(LocalCluster::of(Kind::Valkey80).map(|builder| builder.settings(settings))).await;
+    let cluster = start(LocalCluster::of(Kind::Valkey91).map(|builder| builder.settings(settings))).await;
     let keys = fill(&cluster, 500).await;
     let mut watch = Watch::of(&cluster);
     watch.look().await;

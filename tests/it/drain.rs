@@ -137,6 +137,104 @@ async fn a_drain_says_what_keeps_it_survives_a_restart_and_can_be_taken_back() {
     daemon.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_last_pod_of_a_set_is_taken_away_names_decide_who_goes_and_how_many_are_wanted() {
+    let _turn = turn().await;
+    let stays = vec![["cluster-allow-replica-migration", "no"].map(str::to_owned).to_vec()];
+    let settings = ServerSettings { more: stays, ..ServerSettings::default() };
+    let cluster = start(LocalCluster::of(Kind::Valkey91).map(|builder| builder.primaries(5).settings(settings))).await;
+    for (ordinal, node) in cluster.nodes.iter().enumerate() {
+        let named = Command::new("CONFIG SET cluster-announce-hostname").arg(format!("valkey-{ordinal}.valkey.svc"));
+        node.server.call(named).await.expect("named");
+    }
+    let scaling = |more: &str| format!("[scaling]\nvictim = 'highest-ordinal'\n{more}");
+    let home = Home::new(cluster.addresses()[0].clone(), &Settings { more: scaling(""), ..Settings::default() });
+    let daemon = home.start().await;
+    daemon.until("it sees five primaries", |status| (status["nodes"].as_array()?.len() == 5).then_some(())).await;
+    eventually("all names are known", PATIENCE, async || {
+        let snapshot = daemon.get("/api/v1/snapshot").await;
+        let named = snapshot["primaries"].as_array()?.iter().filter(|node| node["hostname"].is_string()).count();
+        (named == 5).then_some(())
+    })
+    .await;
+    let last = cluster.nodes[4].server.address().to_string();
+    let drain = |name: &str| format!("/api/v1/nodes/{name}/drain");
+    let (code, refusal) = daemon.post(&drain("valkey-1.valkey.svc"), "").await;
+    assert!(code == 409 && refusal["error"].as_str().is_some_and(|why| why.contains(&last)), "{refusal}");
+
+    let (code, answer) = daemon.post(&drain("valkey-4.valkey.svc"), r#"{"forget": true}"#).await;
+    assert_eq!(code, 200, "{answer}");
+    let (code, status) = daemon.get_text(&drain("valkey-4.valkey.svc")).await;
+    assert!(code == 200 || status.contains("not being drained"), "by the same name, unless it has left: {status}");
+    eventually("the last one has left", PATIENCE, async || (scale(&daemon).await == (4, 4)).then_some(())).await;
+
+    // What is emptied below the last one is a pod all the same: who obeys the number must not be led to the last one.
+    let first = cluster.nodes[1].server.address().to_string();
+    let emptied = format!("[[node]]\nmatch = '{first}'\ndrain = true\n");
+    home.configure(&Settings { more: scaling(&emptied), ..Settings::default() });
+    daemon.until("it is empty", |status| (slots(status, &first)? == 0).then_some(())).await;
+    daemon.next_cycle().await;
+    assert_eq!(scale(&daemon).await, (4, 4));
+    let (code, answer) = terminable(&daemon, "valkey-3.valkey.svc:1").await;
+    assert!(code == 200, "another port is another node: {answer}");
+    let port = cluster.nodes[3].server.address().port;
+    let (code, answer) = terminable(&daemon, &format!("valkey-3.valkey.svc:{port}")).await;
+    assert!(code == 409 && answer["error"].as_str().is_some_and(|why| why.contains("slots")), "{answer}");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_leaves_though_a_replica_is_gone_for_good_and_a_dead_one_is_not_said_to_have_left() {
+    let _turn = turn().await;
+    let mut cluster = start(LocalCluster::of(Kind::Valkey91).map(|builder| builder.primaries(4).replicas(1))).await;
+    let home = Home::new(cluster.addresses()[0].clone(), &Settings { mode: "dry-run", ..Settings::default() });
+    let daemon = home.start().await;
+    daemon.until("it sees four primaries", |status| (status["nodes"].as_array()?.len() == 4).then_some(())).await;
+    let address = cluster.nodes[3].server.address().to_string();
+    let path = format!("/api/v1/nodes/{address}/drain");
+    let (code, answer) = daemon.post(&path, r#"{"forget": true}"#).await;
+    assert_eq!(code, 200, "{answer}");
+
+    // It dies with all its slots: they are its replica's now, and nobody emptied anything.
+    cluster.nodes[3].server.kill9();
+    let leaver = &cluster.nodes[3];
+    daemon
+        .until("its replica serves", |status| {
+            let nodes = status["nodes"].as_array()?;
+            (nodes.len() == 4 && nodes.iter().all(|node| node["address"] != address.as_str())).then_some(())
+        })
+        .await;
+    daemon.next_cycle().await;
+    let drain = daemon.get(&path).await;
+    assert_eq!(drain["slots_left"], json!(0), "{drain}");
+    let history = daemon.get("/api/v1/events?limit=100").await;
+    let happened = |what: &str| {
+        let mut events = history["items"].as_array().into_iter().flatten();
+        events.any(|event| event["event"] == what)
+    };
+    assert!(!happened("emptied") && !happened("left"), "{history:#}");
+    daemon.stop().await;
+
+    // In auto it is waited for, for as long as a restart may take; ten minutes later it is not.
+    home.configure(&Settings::default());
+    let daemon = home.start().await;
+    let why = daemon
+        .until("it says what it waits for", |status| {
+            Some(status["drains"][0]["blocked_by"].as_str()?.to_owned()).filter(|why| why.contains("failed"))
+        })
+        .await;
+    assert!(why.contains(&address), "{why}");
+    daemon.stop().await;
+    home.age_drains(std::time::Duration::from_secs(601));
+    let daemon = home.start().await;
+    daemon.until("it has left", |status| status["drains"].as_array()?.is_empty().then_some(())).await;
+    for node in cluster.nodes.iter().filter(|node| node.id != leaver.id) {
+        let known = node.server.text(Command::new("CLUSTER NODES")).await.expect("answers");
+        assert!(!known.contains(leaver.id.as_str()), "{} still knows it:\n{known}", node.server.address());
+    }
+    daemon.stop().await;
+}
+
 /// Shards that there are, and that are wanted.
 async fn scale(daemon: &Daemon<'_>) -> (u64, u64) {
     let scale = daemon.get("/api/v1/scale").await;

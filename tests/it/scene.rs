@@ -93,6 +93,7 @@ impl<'a> Scene<'a> {
             .map(|node| Primary {
                 id: node.id.clone(),
                 address: node.server.address(),
+                hostname: None,
                 version: String::new(),
                 zone: String::new(),
                 tags: Vec::new(),
@@ -112,7 +113,7 @@ impl<'a> Scene<'a> {
         let replicas = self.cluster.nodes.iter().filter_map(|replica| {
             let of = place(&self.cluster.nodes[replica.follows?].id);
             let address = replica.server.address();
-            Some(Replica { id: replica.id.clone(), address, of, online: true, version: String::new() })
+            Some(Replica { id: replica.id.clone(), address, hostname: None, of, online: true, version: String::new() })
         });
         Snapshot {
             generation: 1,

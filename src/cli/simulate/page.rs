@@ -68,7 +68,7 @@ fn section(scenario: &ScenarioReport) -> String {
     }
     html.push_str(&promises(scenario).scatter());
     html.push_str("</div>");
-    let said = scenario.runs.iter().flat_map(|run| remarks(run).into_iter().map(move |remark| (run, remark)));
+    let said = scenario.runs.iter().flat_map(|run| remarks(scenario, run).into_iter().map(move |remark| (run, remark)));
     let said: Vec<String> =
         said.map(|(run, remark)| format!("<li>{}: {}</li>", escape(&run.policy), escape(&remark))).collect();
     if !said.is_empty() {
@@ -89,7 +89,7 @@ fn charts(scenario: &ScenarioReport) -> Vec<Chart<'static>> {
     };
     let gib = |(hours, bytes): (f64, f64)| (hours, bytes / f64::from(1 << 30));
     let percent = |(hours, share): (f64, f64)| (hours, share * 100.0);
-    vec![
+    let mut charts = vec![
         chart("CPU: imbalance ÷ floor", "× the best possible", (1.0, 1.2), &|run| both_ends(&run.charts.cpu_excess)),
         chart("Memory: imbalance ÷ floor", "× the best possible", (1.0, 1.2), &|run| {
             both_ends(&run.charts.memory_excess)
@@ -101,7 +101,11 @@ fn charts(scenario: &ScenarioReport) -> Vec<Chart<'static>> {
             both_ends(&run.charts.bytes_moved).into_iter().map(gib).collect()
         }),
         chart("Slots moved per hour", "slots an hour", (0.0, 10.0), &|run| steps(&run.charts.moves, scenario.hours)),
-    ]
+    ];
+    if scenario.scales {
+        charts.push(chart("Primaries", "nodes", (0.0, 4.0), &|run| both_ends(&run.charts.nodes)));
+    }
+    charts
 }
 
 /// Predicted against realised imbalance of each plan.

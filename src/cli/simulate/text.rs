@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::super::screen::table;
 use crate::model::units::size;
-use crate::simulate::{Measures, Report, Run, ScenarioReport};
+use crate::simulate::{Measures, Report, Run, ScenarioReport, Shards};
 
 /// A heading, what it means, and its figure.
 type Column = (&'static str, &'static str, fn(&Measures) -> String);
@@ -64,21 +64,34 @@ fn time(seconds: f64) -> String {
 /// What is said of a scenario above its table.
 pub(super) fn heading(scenario: &ScenarioReport) -> String {
     let ScenarioReport { hours, primaries, cycle_s, bytes, .. } = scenario;
-    format!("{hours:.0} h, {primaries} primaries, {} of data, a cycle of {cycle_s:.0} s", size::format(*bytes as u64))
+    let digits = usize::from(*hours < 1.0);
+    format!(
+        "{hours:.digits$} h, {primaries} primaries, {} of data, a cycle of {cycle_s:.0} s",
+        size::format(*bytes as u64)
+    )
 }
 
 /// What went wrong or was held back, in words.
-pub(super) fn remarks(run: &Run) -> Vec<String> {
+pub(super) fn remarks(scenario: &ScenarioReport, run: &Run) -> Vec<String> {
     let Measures { refusals, faults, failed_migrations, bytes_between_zones, .. } = &run.measures;
     let list = |counts: &std::collections::BTreeMap<String, u64>| {
         counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
     };
     let mut remarks = Vec::new();
+    if scenario.scales {
+        let Shards { least, most, node_hours, more, fewer, turns } = run.measures.shards;
+        let shards = if least == most { most.to_string() } else { format!("{least} to {most}") };
+        let changes = if most > least { format!(": {more} more, {fewer} fewer, {turns} turns") } else { String::new() };
+        remarks.push(format!("{shards} shards, {node_hours:.0} node hours{changes}"));
+    }
     if !refusals.is_empty() {
         remarks.push(format!("slots held back by the guard: {}", list(refusals)));
     }
     if !faults.is_empty() {
         remarks.push(format!("cycles without a plan, for the policy failed: {}", list(faults)));
+    }
+    if let Some(why) = &run.measures.given_up {
+        remarks.push(format!("not asked any more, since it failed each time: {why}"));
     }
     if *bytes_between_zones > 0.0 {
         remarks.push(format!("{} of what moved went to another zone", size::format(*bytes_between_zones as u64)));
@@ -117,7 +130,7 @@ pub(super) fn text(report: &Report) -> String {
         let rows: Vec<Vec<String>> = scenario.runs.iter().map(row).collect();
         text.push_str(&table(1, &head, &rows));
         for run in &scenario.runs {
-            for remark in remarks(run) {
+            for remark in remarks(scenario, run) {
                 let _ = writeln!(text, "- {}: {remark}", run.policy);
             }
         }

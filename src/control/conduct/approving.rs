@@ -67,7 +67,10 @@ impl Control {
             return Err(format!("nothing is carried out in mode {}: {}", self.status.mode, self.status.mode_reason));
         }
         waiting.approved_by = Some(who.clone());
-        self.keep_waiting().map_err(|why| format!("it cannot be kept: {why}"))?;
+        if let Err(why) = self.keep_waiting() {
+            self.waiting_plan.iter_mut().for_each(|waiting| waiting.approved_by = None);
+            return Err(format!("it cannot be kept, so nothing is approved: {why}"));
+        }
         info!(plan, who, why, "a plan is approved");
         self.tell(Happening::PlanApproved { plan: plan.to_owned(), who, why });
         self.begin_soon(Trigger::Command);
@@ -106,6 +109,7 @@ impl Control {
             until_ms: since_ms.saturating_add(expires_ms),
             policy: policy.clone(),
             summary: plan.summary.clone(),
+            predictions: turn.report.predictions.clone(),
             bytes: Amount::of(&moves, snapshot).bytes,
             moves,
             approved_by: None,

@@ -23,7 +23,10 @@ impl Control {
         if self.drains != before {
             let Drain { id, address, forget, .. } = drain.clone();
             info!(node = %address, forget, who, why, "a node is to be emptied");
-            self.keep_drains()?;
+            if let Err(error) = self.keep_drains() {
+                self.drains = before;
+                return Err(format!("it cannot be kept, so it does not begin: {error}"));
+            }
             self.tell(Happening::DrainBegun { node: id, address, forget, who, why });
             self.show_drains();
         }
@@ -33,9 +36,13 @@ impl Control {
 
     /// Lets a node have slots again.
     pub(super) fn undrain(&mut self, node: &str, who: String, why: String) -> Answer {
-        let Drain { address, id, .. } = self.drains.end(node)?;
+        let before = self.drains.clone();
+        let Drain { address, id, forget, emptied, .. } = self.drains.end(&self.called(node))?;
+        if let Err(error) = self.keep_drains() {
+            self.drains = before;
+            return Err(format!("it cannot be kept, so the drain goes on: {error}"));
+        }
         self.drains_no_more();
-        self.keep_drains()?;
         self.show_drains();
         info!(node = %address, who, why, "a node may have slots again");
         let follows = self.status.seen.as_deref().and_then(|seen| {
@@ -43,6 +50,10 @@ impl Control {
             Some(&seen.primaries[replica.of? as usize].address)
         });
         let answer = match follows {
+            None if forget && emptied => format!(
+                "{address} may have slots again from the next cycle on; should it have left the cluster in this moment, \
+                 `ballast add-node` brings it back"
+            ),
             None => format!("{address} may have slots again from the next cycle on"),
             Some(primary) => format!(
                 "{address} is not drained any more; when it lost its last slot, the servers made it a replica of {primary} \
@@ -53,6 +64,17 @@ impl Control {
         Ok(answer)
     }
 
+    /// The id of the primary or replica that somebody calls `name`, or that name where it means none or several.
+    fn called(&self, name: &str) -> String {
+        let Some(seen) = &self.status.seen else { return name.to_owned() };
+        let primaries = seen.primaries.iter().filter(|node| node.is_called(name)).map(|node| &node.id);
+        let replicas = seen.replicas.iter().filter(|node| node.is_called(name)).map(|node| &node.id);
+        match primaries.chain(replicas).collect::<Vec<_>>().as_slice() {
+            [id] => id.to_string(),
+            _ => name.to_owned(),
+        }
+    }
+
     /// Takes note of who is empty by now, and of who has left.
     pub(super) fn see_drains(&mut self, snapshot: &Snapshot) {
         // Whoever leads sees it, and tells of it.
@@ -60,7 +82,7 @@ impl Control {
             return;
         }
         let before = self.drains.clone();
-        let (emptied, left) = self.drains.see(snapshot);
+        let (emptied, left) = self.drains.see(snapshot, now_ms());
         if self.drains != before
             && let Err(error) = self.keep_drains()
         {

@@ -11,8 +11,10 @@ use super::super::keeper::key;
 use super::super::peers::{Peers, read};
 use super::{Control, Promotion};
 use crate::clock::now_ms;
+use crate::guard::Past;
 use crate::lease::Shared;
 use crate::model::{Mode, NodeId, Trigger};
+use crate::scaling::Scaler;
 use crate::telemetry::chain;
 
 /// For so long an answer waits until the other daemons know of what it promises, and an end until the lease is given back.
@@ -83,6 +85,7 @@ impl Control {
         if let Some(drains) = read(shared, key::DRAINS) {
             self.drains = drains;
             self.keep_here(key::DRAINS, &self.drains);
+            self.drains_no_more();
             self.show_drains();
         }
         if let Some(waiting) = read(shared, key::WAITING) {
@@ -106,16 +109,15 @@ impl Control {
         self.status.scaling = read(shared, key::SCALING).flatten();
         // While a turn has the crew it looks and does nothing; the next time will do.
         let Some(crew) = &mut self.crew else { return };
-        if let Some(past) = read(shared, key::PAST) {
-            crew.past = past;
-        }
-        if let Some(scaler) = read(shared, key::SCALER) {
-            crew.sizing.scaler = scaler;
-        }
-        if let Some(members) = read::<BTreeSet<NodeId>>(shared, key::MEMBERS) {
-            crew.members = Some(members.clone());
-            self.keep_here(key::MEMBERS, &members);
-        }
+        let past: Option<Past> = read(shared, key::PAST);
+        let scaler: Option<Scaler> = read(shared, key::SCALER);
+        let members: Option<BTreeSet<NodeId>> = read(shared, key::MEMBERS);
+        crew.past = past.clone().unwrap_or_else(|| std::mem::take(&mut crew.past));
+        crew.sizing.scaler = scaler.clone().unwrap_or_else(|| std::mem::take(&mut crew.sizing.scaler));
+        crew.members = members.clone().or_else(|| crew.members.take());
+        past.iter().for_each(|past| self.keep_here(key::PAST, past));
+        scaler.iter().for_each(|scaler| self.keep_here(key::SCALER, scaler));
+        members.iter().for_each(|members| self.keep_here(key::MEMBERS, members));
     }
 
     fn keep_here<T: serde::Serialize>(&self, key: &str, value: &T) {

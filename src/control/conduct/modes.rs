@@ -58,9 +58,14 @@ impl Control {
         }
     }
 
-    pub(super) fn keep_standing(&self) {
-        if let Err(error) = self.keeper.put(key::STANDING, &self.standing) {
-            error!(error = %chain(&error), "a restart will not know of this mode");
+    /// Keeps what stands against the configured mode; what to add to an answer when that could not be.
+    pub(super) fn keep_standing(&self) -> &'static str {
+        match self.keeper.put(key::STANDING, &self.standing) {
+            Ok(()) => "",
+            Err(error) => {
+                error!(error = %chain(&error), "a restart will not know of this mode");
+                "; a restart will not know of it, since it cannot be kept (the log says why)"
+            }
         }
     }
 }

@@ -1,10 +1,12 @@
 //! What people and programs ask of the loop.
 
+use std::collections::BTreeMap;
+
 use tokio::sync::oneshot;
 use tracing::info;
 
 use super::super::command::{Answer, Command};
-use super::{Control, Happening};
+use super::{Accepted, Control, Happening};
 use crate::guard::OnUnknown;
 use crate::model::Trigger;
 
@@ -27,9 +29,9 @@ impl Control {
             Command::Pause { who, why, until_ms } => {
                 let before = self.mode().0;
                 self.standing.pause(who.clone(), why, until_ms);
-                self.keep_standing();
+                let kept = self.keep_standing();
                 self.settle_mode(before, &who, true);
-                Ok(self.mode().1)
+                Ok(format!("{}{kept}", self.mode().1))
             }
             Command::Resume { who, why } => {
                 let answer = self.resume(who, why);
@@ -62,21 +64,22 @@ impl Control {
     fn resume(&mut self, who: String, why: String) -> String {
         let before = self.mode().0;
         let held_up = self.config.limits.unknown_nodes == OnUnknown::Refuse;
-        let strangers = if held_up { self.strangers.clone() } else { Vec::new() };
+        let strangers = if held_up { self.strangers.clone() } else { BTreeMap::new() };
         let stood = self.standing.resume();
         self.alarm.reset();
-        self.keep_standing();
+        let kept = self.keep_standing();
         self.settle_mode_as(before, &who, &why, true);
-        let mode = self.mode().1;
-        let names = strangers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        match (strangers.as_slice(), stood) {
-            ([], _) => mode,
-            (_, true) => format!("{mode}; {names} was never seen joining: `ballast resume` once more accepts it"),
-            (_, false) => {
-                self.accepted = Some((who, why));
-                format!("{mode}; {names} belongs to the cluster now")
-            }
+        let (mode, reason) = self.mode();
+        let mode = format!("mode {mode}: {reason}{kept}");
+        if strangers.is_empty() {
+            return mode;
         }
+        let names = strangers.values().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        if stood {
+            return format!("{mode}; {names} was never seen joining: `ballast resume` once more accepts it");
+        }
+        self.accepted = Some(Accepted { nodes: strangers, who, why });
+        format!("{mode}; {names} belongs to the cluster now")
     }
 
     fn cancel(&mut self, who: String, why: String) -> Answer {

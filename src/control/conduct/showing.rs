@@ -19,7 +19,9 @@ impl Control {
     /// Puts how far drains have come into the status: after each cycle, and when a drain or the mode changes. Adding up a node's
     /// slots is too much for every step of a migration.
     pub(super) fn show_drains(&mut self) {
-        self.status.drains = self.drains.status(self.status.seen.as_deref(), self.last.as_deref(), self.status.mode);
+        self.leaving.send_replace(self.drains.leaving());
+        let (seen, last) = (self.status.seen.as_deref(), self.last.as_deref());
+        self.status.drains = self.drains.status(seen, last, self.status.mode, now_ms());
     }
 
     /// Puts what a turn saw and did into the status.
@@ -29,6 +31,7 @@ impl Control {
         cycle: CycleSummary,
         snapshot: Option<Arc<Snapshot>>,
         called: bool,
+        advised: bool,
     ) {
         let status = &mut self.status;
         status.totals.cycles += 1;
@@ -49,8 +52,9 @@ impl Control {
             status.open_slots.clone_from(&snapshot.open_slots);
             status.seen = Some(snapshot);
         }
-        // A cycle in which nobody could be asked says nothing about what is wanted.
-        let asked = !matches!(cycle.outcome, CycleOutcome::NotCollected { .. } | CycleOutcome::PolicyFailed { .. });
+        // A cycle in which nobody could be asked, or who was asked failed, says nothing about what is wanted.
+        let asked =
+            advised && !matches!(cycle.outcome, CycleOutcome::NotCollected { .. } | CycleOutcome::PolicyFailed { .. });
         if asked && cycle.mode != Mode::Follower && status.scaling != cycle.scaling {
             status.scaling.clone_from(&cycle.scaling);
             self.keeper.tell(key::SCALING, &status.scaling);

@@ -2,23 +2,33 @@
 
 use tracing::info;
 
-use super::super::drains::DrainWish;
-use super::super::scaler::{WHO, victims};
+use super::super::drains::{BY_SCALING, Drain, DrainWish};
 use super::super::turn::Fewer;
 use super::{Control, Happening};
-use crate::model::CycleReport;
+use crate::model::{CycleReport, Mode, NodeId};
+use crate::scaling::victims;
 
 impl Control {
     /// Does what the last cycle says about the number of shards, as far as it is about nodes that are in the cluster.
-    pub(super) fn size(&mut self, report: &CycleReport, before: Option<&CycleReport>, fewer: Option<Fewer>) {
+    pub(super) fn size(
+        &mut self,
+        report: &CycleReport,
+        before: Option<&CycleReport>,
+        fewer: Option<Fewer>,
+        stay: bool,
+    ) {
         let Some(scaling) = &report.scaling else { return };
+        // Somebody may have said something else while slots moved.
+        if !self.leads() || self.mode().0 != Mode::Auto {
+            return;
+        }
+        if stay {
+            self.keep_all(report, &scaling.reason);
+        }
         let grows = |report: &CycleReport| report.scaling.as_ref().is_some_and(|scaling| scaling.growth > 0);
-        if grows(report) {
-            if !before.is_some_and(grows) {
-                let (shards, wanted, why) = (scaling.shards, scaling.wanted, scaling.reason.clone());
-                self.tell(Happening::ScaleWanted { shards, wanted, why });
-            }
-            self.keep_all(&scaling.reason);
+        if grows(report) && !before.is_some_and(grows) {
+            let (shards, wanted, why) = (scaling.shards, scaling.wanted, scaling.reason.clone());
+            self.tell(Happening::ScaleWanted { shards, wanted, why });
         }
         if let Some(fewer) = fewer {
             self.take_one_out(&fewer, scaling.shards, scaling.wanted);
@@ -26,12 +36,14 @@ impl Control {
     }
 
     /// Lets nodes have slots again that were about to go.
-    fn keep_all(&mut self, why: &str) {
-        // One that was seen empty may be about to be taken away: it goes, and another one comes.
-        let leaving: Vec<String> =
-            self.drains.of(WHO).filter(|drain| !drain.emptied).map(|drain| drain.id.to_string()).collect();
+    fn keep_all(&mut self, report: &CycleReport, why: &str) {
+        // One that was seen empty may be about to be taken away: it goes, and another one comes. So does one that has just lost its
+        // last slots, and may have become a replica by that.
+        let lost = |id: &NodeId| report.migrations.iter().any(|moved| moved.source == *id);
+        let stays = |drain: &&Drain| !drain.emptied && !lost(&drain.id);
+        let leaving: Vec<String> = self.drains.of(BY_SCALING).filter(stays).map(|drain| drain.id.to_string()).collect();
         for node in leaving {
-            if let Err(error) = self.undrain(&node, WHO.to_owned(), why.to_owned()) {
+            if let Err(error) = self.undrain(&node, BY_SCALING.to_owned(), why.to_owned()) {
                 info!(node, error, "a node that was to be taken out goes all the same");
             }
         }
@@ -49,7 +61,7 @@ impl Control {
             Ok(chosen) => {
                 let mut refusal = String::new();
                 for victim in chosen {
-                    let (who, why) = (WHO.to_owned(), fewer.reason.clone());
+                    let (who, why) = (BY_SCALING.to_owned(), fewer.reason.clone());
                     match self.drain(DrainWish { node: victim.to_string(), forget: true, force: false, who, why }) {
                         Ok(_) => {
                             self.tell(Happening::ScaleWanted { shards, wanted, why: fewer.reason.clone() });

@@ -10,8 +10,7 @@ use super::super::keeper::key;
 use super::super::peers::Peers;
 use super::super::status::{Activity, CycleSummary};
 use super::super::turn::{self, Crew, Orders, Turn};
-use super::{Control, Happening, Running, line};
-use crate::guard::all_members;
+use super::{Accepted, Control, Happening, Running, line};
 use crate::migration::Stop;
 use crate::model::{CycleOutcome, Trigger, resource};
 use crate::telemetry::chain;
@@ -23,8 +22,8 @@ impl Control {
         if let Some(policy) = self.waiting.take() {
             self.swap_policy(&mut crew, *policy);
         }
-        if let Some((who, why)) = self.accepted.take() {
-            self.accept_strangers(&mut crew, who, why);
+        if let Some(accepted) = self.accepted.take() {
+            self.accept_strangers(&mut crew, accepted);
         }
         let (stop, stopped) = Stop::new();
         let orders = self.orders(stopped);
@@ -34,15 +33,16 @@ impl Control {
         self.running = Some(Running { turn: tokio::spawn(turn::take(crew, orders)), stop });
     }
 
-    fn accept_strangers(&mut self, crew: &mut Crew, who: String, why: String) {
-        let nodes = crew.strangers();
-        crew.members = crew.seen.as_deref().map(all_members);
-        if let Some(members) = &crew.members
-            && let Err(error) = self.keeper.put(key::MEMBERS, members)
-        {
-            warn!(error = %chain(&error), "a restart will not know that these nodes were accepted");
+    /// Takes in those that were named, and nobody who has turned up since.
+    fn accept_strangers(&mut self, crew: &mut Crew, accepted: Accepted) {
+        let Accepted { nodes, who, why } = accepted;
+        if let Some(members) = &mut crew.members {
+            members.extend(nodes.keys().cloned());
+            if let Err(error) = self.keeper.put(key::MEMBERS, members) {
+                warn!(error = %chain(&error), "a restart will not know that these nodes were accepted");
+            }
         }
-        self.tell(Happening::NodesAccepted { nodes, who, why });
+        self.tell(Happening::NodesAccepted { nodes: nodes.into_values().collect(), who, why });
     }
 
     pub(super) fn orders(&self, stop: Stop) -> Orders {
@@ -61,7 +61,7 @@ impl Control {
             shadows: self.shadows.clone(),
             theirs: self.peers.as_ref().map(Peers::open).unwrap_or_default(),
             rules: self.rules(),
-            leaving: self.drains.leaving(),
+            leaving: self.leaving.subscribe(),
             approved: self.approved(),
             stop,
             doing: self.doing.clone(),
@@ -113,11 +113,13 @@ impl Control {
         if let Some(recovery) = &turn.recovery {
             self.tell(Happening::Recovered { slots: recovery.settled.len() });
         }
-        self.show_turn(&crew, CycleSummary::from(&*report), turn.snapshot.clone(), turn.called);
-        self.size(&report, before.as_deref(), turn.fewer);
+        self.show_turn(&crew, CycleSummary::from(&*report), turn.snapshot.clone(), turn.called, !turn.no_advice);
+        // What the turn saw is older than what was said meanwhile.
+        self.drains_no_more();
+        self.size(&report, before.as_deref(), turn.fewer, turn.stay);
         self.show_drains();
         self.status.policy.failure = turn.failure.map(|failure| failure.to_string());
-        (self.notify)(Notice::Cycle { report, snapshot: turn.snapshot });
+        (self.notify)(Notice::Cycle { report, snapshot: turn.snapshot.and(self.status.seen.clone()) });
         self.strangers = crew.strangers();
         self.crew = Some(crew);
         self.show_progress();

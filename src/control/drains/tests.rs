@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::collector::synthetic::synthetic;
-use crate::model::{CycleOutcome, Move, NodeColumn, Owners, Problem, Refusal, RefusalCheck};
+use crate::model::{CycleOutcome, Move, NodeColumn, Owners, Problem, Refusal, RefusalCheck, Tag};
 
 /// Five primaries, each busy for a part of 0.4, with two fifths of their memory in use.
 fn seen() -> Snapshot {
@@ -72,9 +72,9 @@ fn a_drain_tells_when_it_is_done_and_what_keeps_it() {
     let mut snapshot = seen();
     let node = snapshot.primaries[1].id.clone();
     let mut drains = begin(&snapshot, wish("10.0.0.1:7001")).expect("it begins");
-    assert_eq!(drains.see(&snapshot), (Vec::new(), Vec::new()));
+    assert_eq!(drains.see(&snapshot, 3_000), (Vec::new(), Vec::new()));
     let blocked = |drains: &Drains, snapshot: &Snapshot, report: &CycleReport, mode| {
-        drains.status(Some(snapshot), Some(report), mode)[0].blocked_by.clone()
+        drains.status(Some(snapshot), Some(report), mode, 3_000)[0].blocked_by.clone()
     };
     let before = CycleReport::begin(1, 500, Mode::Auto);
     assert_eq!(blocked(&drains, &snapshot, &before, Mode::Auto), None, "that cycle did not know of it");
@@ -96,10 +96,10 @@ fn a_drain_tells_when_it_is_done_and_what_keeps_it() {
 
     let owners = snapshot.owners.as_slice().iter().map(|owner| if *owner == 1 { 0 } else { *owner });
     snapshot.owners = Owners::new(owners.collect());
-    let (emptied, left) = drains.see(&snapshot);
+    let (emptied, left) = drains.see(&snapshot, 3_000);
     assert_eq!((emptied.len(), left.len()), (1, 0));
-    assert_eq!(drains.see(&snapshot), (Vec::new(), Vec::new()), "it is told once");
-    let status = &drains.status(Some(&snapshot), Some(&after), Mode::DryRun)[0];
+    assert_eq!(drains.see(&snapshot, 3_000), (Vec::new(), Vec::new()), "it is told once");
+    let status = &drains.status(Some(&snapshot), Some(&after), Mode::DryRun, 3_000)[0];
     assert_eq!((status.slots_left, status.blocked_by.as_ref()), (Some(0), None), "it is done");
 
     let mut gone = snapshot.clone();
@@ -107,10 +107,42 @@ fn a_drain_tells_when_it_is_done_and_what_keeps_it() {
     let owners = gone.owners.as_slice().iter().map(|owner| owner.saturating_sub(u32::from(*owner > 1)));
     gone.owners = Owners::new(owners.collect());
     gone.problems.push(Problem::WarmingUp);
-    assert_eq!(drains.see(&gone).1.len(), 0, "unseen is not gone");
+    assert_eq!(drains.see(&gone, 4_000).1.len(), 0, "unseen is not gone");
     gone.problems.clear();
-    assert_eq!(drains.see(&gone).1.len(), 1);
+    assert_eq!(drains.see(&gone, 4_000).1.len(), 1);
     assert!(drains.end("10.0.0.1:7001").expect_err("it is gone").contains("is not being drained"));
+}
+
+#[test]
+fn what_somebody_asks_for_by_hand_is_theirs_and_not_the_scalers_any_more() {
+    let snapshot = seen();
+    let by_itself =
+        DrainWish { forget: true, who: BY_SCALING.into(), why: "28% is used".into(), ..wish("10.0.0.1:7001") };
+    let mut drains = begin(&snapshot, by_itself).expect("it begins");
+    assert_eq!(drains.of(BY_SCALING).count(), 1);
+    drains.begin(wish("10.0.0.1:7001"), Some(&snapshot), &Scaling::default(), 9_000).expect("it is known");
+    assert_eq!((drains.of(BY_SCALING).count(), drains.0[0].who.as_str(), drains.0[0].forget), (0, "ann", true));
+}
+
+#[test]
+fn a_drained_node_that_died_was_not_emptied_and_has_not_left_until_the_others_have_forgotten_it() {
+    let mut snapshot = seen();
+    let dead = snapshot.primaries.remove(1);
+    let heir = snapshot.primaries.len() as u32 - 1;
+    let owners = snapshot.owners.as_slice().iter().map(|owner| match owner {
+        1 => heir,
+        owner => owner.saturating_sub(u32::from(*owner > 1)),
+    });
+    snapshot.owners = Owners::new(owners.collect());
+    let mut drains = begin(&seen(), DrainWish { forget: true, ..wish("10.0.0.1:7001") }).expect("it begins");
+    let by = snapshot.primaries[0].address.clone();
+    snapshot.problems.push(Problem::MemberFailed { id: Some(dead.id.clone()), node: dead.address, by });
+    assert_eq!(drains.see(&snapshot, 3_000), (Vec::new(), Vec::new()));
+    let blocked = |now_ms| drains.status(Some(&snapshot), None, Mode::Auto, now_ms)[0].blocked_by.clone();
+    assert!(blocked(4_000).is_some_and(|why| why.contains("as failed")), "it may come back");
+    assert_eq!(blocked(3_001 + AWAY_MS), None, "it was waited for");
+    snapshot.problems.clear();
+    assert_eq!(drains.see(&snapshot, 5_000).1.len(), 1, "forgotten");
 }
 
 #[test]
@@ -123,5 +155,5 @@ fn asking_once_more_may_add_the_wish_to_forget_and_nothing_else() {
     assert_eq!((drains.0.len(), drains.0[0].since_ms, drains.0[0].who.as_str()), (1, 1_000, "ann"));
     assert_eq!(drains.leaving().len(), 1);
     assert_eq!(drains.end("10.0.0.1:7001").map(|drain| drain.id), Ok(snapshot.primaries[1].id.clone()));
-    assert!(drains.status(Some(&snapshot), None, Mode::Auto).is_empty());
+    assert!(drains.status(Some(&snapshot), None, Mode::Auto, 9_000).is_empty());
 }

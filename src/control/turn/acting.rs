@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use tracing::warn;
+
 use super::super::keeper::key;
 use super::super::probes;
 use super::super::promise::Promise;
@@ -12,6 +14,7 @@ use crate::clock::now_ms;
 use crate::guard::ApprovedPlan;
 use crate::migration::{self, Amount};
 use crate::model::{CycleOutcome, MigrationReport, Snapshot};
+use crate::telemetry::chain;
 
 pub(super) async fn act(
     crew: &mut Crew,
@@ -53,7 +56,10 @@ pub(super) async fn act(
     if moved > 0 {
         // What an earlier plan promised, these moves have changed.
         crew.promise = Promise::of(&turn.report);
-        orders.keeper.tell(key::PAST, &crew.past);
+    }
+    let (keeper, past) = (orders.keeper.clone(), crew.past.clone());
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || keeper.put(key::PAST, &past)).await {
+        warn!(error = %chain(&error), "a restart will not know what was moved");
     }
 }
 

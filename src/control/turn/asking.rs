@@ -10,10 +10,10 @@ use super::super::given::Given;
 use super::super::status::Activity;
 use super::{Crew, Orders, Turn, milliseconds, sizing};
 use crate::clock::now_ms;
-use crate::config::Follow;
 use crate::guard::Ledger;
 use crate::model::{CycleOutcome, Plan, Snapshot};
 use crate::policy::{Policy as _, Source, cut};
+use crate::scaling::Follow;
 
 /// After too many faults, puts another policy in the place of the one that fails, if that is wanted.
 async fn relieve(crew: &mut Crew, orders: &Orders) {

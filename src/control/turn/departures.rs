@@ -4,21 +4,25 @@ use tracing::{info, warn};
 
 use super::super::drains::Drain;
 use super::{Crew, Orders, Turn, may_leave};
+use crate::clock::now_ms;
 use crate::model::Snapshot;
 use crate::retire::{self, Next, Rehoming};
 use crate::telemetry::chain;
 
 /// Takes out the nodes that are to leave and are empty, one step a cycle for each; the next look decides what follows.
 pub(super) async fn departures(crew: &Crew, orders: &Orders, turn: &Turn, snapshot: &Snapshot) {
-    if orders.leaving.is_empty() || !may_leave(orders).await {
+    let leaving = orders.leaving.borrow().clone();
+    if leaving.is_empty() || !may_leave(orders).await {
         return;
     }
-    for Drain { id, address, .. } in &orders.leaving {
+    for Drain { id, address, .. } in &leaving {
+        // Somebody may have changed their mind while slots moved.
+        let Some(drain) = orders.leaving.borrow().iter().find(|drain| drain.id == *id).cloned() else { continue };
         // What has just moved is not in the snapshot.
         if turn.report.migrations.iter().any(|moved| moved.source == *id || moved.target == *id) {
             continue;
         }
-        let done = match retire::next(id, snapshot) {
+        let done = match retire::next(id, snapshot, drain.patience(now_ms())) {
             Next::Wait(_) | Next::Gone => continue,
             Next::Rehome(rehomings) => {
                 for Rehoming { replica, at, .. } in &rehomings {
@@ -26,9 +30,9 @@ pub(super) async fn departures(crew: &Crew, orders: &Orders, turn: &Turn, snapsh
                 }
                 retire::rehome(&*crew.cluster, &rehomings).await
             }
-            Next::Forget(others) => {
-                info!(node = %address, nodes = others.len(), "an emptied node leaves: the others forget it");
-                retire::leave(&*crew.cluster, address, id, &others).await
+            Next::Forget(farewell) => {
+                info!(node = %address, nodes = farewell.others.len(), "an emptied node leaves: the others forget it");
+                retire::leave(&*crew.cluster, address, id, &farewell).await
             }
         };
         if let Err(error) = done {

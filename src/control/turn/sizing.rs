@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracing::{info, warn};
 
 use super::super::Notice;
+use super::super::drains::BY_SCALING;
 use super::super::keeper::key;
-use super::super::scaler::{Due, Scaler, WHO};
 use super::super::standby::Pool;
 use super::{Crew, Orders, Turn};
 use crate::clock::now_ms;
-use crate::config::Follow;
 use crate::join;
 use crate::model::{Address, Mode, NodeId, ScalingReport, Snapshot, Tag};
 use crate::policy::{PolicyFailure, ScalingAdvice};
+use crate::scaling::{Due, Follow, Scaler};
 use crate::store::Event;
 use crate::telemetry::chain;
 
@@ -52,6 +52,7 @@ pub(super) async fn hear(
         Some(Ok(advice)) => advice,
         Some(Err(failure)) => {
             info!(cycle = orders.cycle, reason = %failure, "the policy gives no advice about the number of shards");
+            turn.no_advice = true;
             None
         }
         None => None,
@@ -60,7 +61,10 @@ pub(super) async fn hear(
     let shards = u32::try_from(stays).unwrap_or(u32::MAX);
     let settings = &orders.config.scaling;
     let before = crew.sizing.scaler.clone();
-    let due = crew.sizing.scaler.hear(now_ms(), shards, advice.as_ref().map(|advice| advice.shards), settings);
+    // A node that is not seen well may be full: fewer shards are no advice then.
+    let amiss = snapshot.blockers().next().is_some();
+    let wanted = advice.as_ref().map(|advice| advice.shards).filter(|wanted| !amiss || *wanted >= shards);
+    let due = crew.sizing.scaler.hear(now_ms(), shards, wanted, settings);
     if crew.sizing.scaler != before {
         let (keeper, scaler) = (orders.keeper.clone(), crew.sizing.scaler.clone());
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || keeper.put(key::SCALER, &scaler)).await {
@@ -69,8 +73,13 @@ pub(super) async fn hear(
     }
     let Some(advice) = advice else { return };
     let acts = settings.follow == Follow::Auto && orders.mode == Mode::Auto;
+    // Those that drain for want of work, and have some left, stay instead.
+    let stay = orders.leaving.borrow().iter().filter(|drain| drain.who == BY_SCALING && !drain.emptied).count();
     let growth = match due {
-        Due::More(growth) if acts => growth,
+        Due::More(more) if acts => {
+            turn.stay = true;
+            more.saturating_sub(u32::try_from(stay).unwrap_or(u32::MAX))
+        }
         _ => 0,
     };
     let waits = match &due {
@@ -94,9 +103,7 @@ pub(super) async fn arrivals(crew: &mut Crew, orders: &Orders, turn: &Turn, snap
     let known = |at: &Address| snapshot.members().any(|(_, address)| address == at);
     crew.sizing.introduced.retain(|at, since_ms| !known(at) && *since_ms + JOINING_MS > now_ms);
     count_standby(crew.sizing.pool.clone(), orders, snapshot);
-    // Those that drain for want of work, and have some left, stay instead.
-    let stay = orders.leaving.iter().filter(|drain| drain.who == WHO && !drain.emptied).count();
-    let missing = growth.saturating_sub(crew.sizing.introduced.len() + stay);
+    let missing = growth.saturating_sub(crew.sizing.introduced.len());
     // A blank node has no part in what moves meanwhile.
     if missing == 0 || orders.mode != Mode::Auto || orders.stop.is_asked() {
         return;

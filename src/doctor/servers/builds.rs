@@ -35,11 +35,6 @@ const DIES_OF_STATISTICS: Build = Build {
     source: "valkey#1912, met by our tests: docs/traps.md",
 };
 
-/// Whether statistics are no gain there.
-pub(super) fn dies_of_statistics(server: Server) -> bool {
-    DIES_OF_STATISTICS.includes(server)
-}
-
 const BUILDS: &[Build] = &[
     DIES_OF_STATISTICS,
     Build {

@@ -2,10 +2,9 @@
 
 use super::{Engine, Event};
 use crate::model::NodeId;
-use crate::simulate::case::{address, id, node};
+use crate::simulate::case::{address, id};
 use crate::simulate::scenario::Event as Happening;
 use crate::simulate::workload::ms;
-use crate::simulate::world::Node;
 
 /// From its death to the moment when its replica serves: the servers' default node time-out, and a vote.
 const FAILOVER_MS: u64 = 16_000;
@@ -30,10 +29,7 @@ impl Engine<'_> {
             }
             Happening::Join { nodes, .. } => {
                 for _ in 0..*nodes {
-                    let joining = Node { epoch: self.next_epoch(), ..node(self.joined, &case.newcomers) };
-                    self.joined += 1;
-                    self.numbers.push(joining.id.clone());
-                    self.world.join(joining);
+                    self.join();
                 }
             }
             Happening::Drain { nodes, .. } => {
@@ -86,7 +82,7 @@ impl Engine<'_> {
     }
 
     /// Epochs are unique, or the collector tells of a collision.
-    fn next_epoch(&self) -> u64 {
+    pub(super) fn next_epoch(&self) -> u64 {
         self.world.nodes.iter().map(|node| node.epoch).max().unwrap_or(0) + 1
     }
 }

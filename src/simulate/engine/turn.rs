@@ -6,21 +6,35 @@ use std::sync::Arc;
 use super::{EPOCH_MS, Engine, Event, hours};
 use crate::guard::{self, members};
 use crate::model::{NodeRecord, Realised, SlotSet, Snapshot};
-use crate::policy::PolicyFailure;
 use crate::simulate::carry::Carrying;
 use crate::simulate::report::PlanOutcome;
 use crate::simulate::workload::ms;
 
+/// A policy that failed so often in a row is not asked any more.
+const FAULTS_MAX: u32 = 10;
+
 impl Engine<'_> {
     pub(super) fn look(&mut self) {
         self.looked_ms = self.now_ms;
+        self.forget_emptied();
         let snapshot = Arc::new(self.snapshot());
         self.members = Some(members(self.members.take(), &snapshot));
         let plan = self.policy.as_mut().map(|policy| policy.plan(&snapshot));
+        if let Some(Ok(_)) = plan {
+            self.faults_in_a_row = 0;
+            self.size(&snapshot);
+        }
         let plan = match plan {
             Some(Ok(plan)) if !plan.moves.is_empty() => plan,
             Some(Err(failure)) => {
-                self.note_failure(&failure);
+                self.measure.failed(self.now_ms, &failure);
+                self.faults_in_a_row += u32::from(failure.kind.is_fault());
+                // A policy that runs into its deadline each time would take hours to say the same.
+                if self.faults_in_a_row >= FAULTS_MAX {
+                    self.policy = None;
+                    self.measure.measures.given_up = Some(failure.to_string());
+                    return;
+                }
                 return self.rest();
             }
             _ => return self.rest(),
@@ -59,12 +73,6 @@ impl Engine<'_> {
         let records: Vec<NodeRecord> = answers.iter().map(|answer| answer.record.clone()).collect();
         let (silent, marks) = (self.world.silent(), self.world.marks());
         self.observer.see_model(answers, records, &silent, &marks, EPOCH_MS + self.now_ms)
-    }
-
-    fn note_failure(&mut self, failure: &PolicyFailure) {
-        if failure.kind.is_fault() && self.measure.counts(self.now_ms) {
-            *self.measure.measures.faults.entry(failure.kind().to_owned()).or_default() += 1;
-        }
     }
 
     /// Waits for the next cycle; at once if this one took longer.

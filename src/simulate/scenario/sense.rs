@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Event, Scenario};
+use super::{Cluster, Event, Scenario};
 use crate::model::SLOT_COUNT;
+use crate::scaling::{Scaling, Standby, Victim};
 
 /// Everything that makes no sense, each with its key.
 pub(super) fn problems(scenario: &Scenario) -> Vec<String> {
@@ -53,7 +54,24 @@ pub(super) fn problems(scenario: &Scenario) -> Vec<String> {
     require((0.0..=3.0).contains(&data.spread), "data.spread", "0 to 3 is accepted");
     require(migration.bandwidth > 0, "migration.bandwidth", "more than 0 is accepted");
     require((0.0..=1.0).contains(&migration.busy), "migration.busy", "0 to 1 is accepted");
+    problems.extend(scenario.scaling.iter().flat_map(|scaling| of_scaling(scaling, cluster)));
     problems.extend(scenario.event.iter().enumerate().flat_map(|(place, event)| of_event(scenario, place, event)));
+    problems
+}
+
+/// What is wrong with how nodes are to come and go.
+fn of_scaling(scaling: &Scaling, cluster: &Cluster) -> Vec<String> {
+    let out_of_range = scaling.out_of_range().into_iter().map(|(key, accepted)| format!("scaling.{key}: {accepted}"));
+    let mut problems: Vec<String> = out_of_range.collect();
+    if scaling.min_shards as usize > cluster.nodes {
+        problems.push(format!("scaling.min_shards: cluster.nodes are {}; no more is accepted", cluster.nodes));
+    }
+    if scaling.victim == Victim::HighestOrdinal {
+        problems.push("scaling.victim: policy and external are accepted: nodes of a model have no ordinals".to_owned());
+    }
+    if scaling.standby != Standby::default() {
+        problems.push("scaling.standby: nodes of a model come by themselves, after cluster.arrives_after".to_owned());
+    }
     problems
 }
 

@@ -111,6 +111,19 @@ impl Home {
         ));
     }
 
+    /// Has the drains that are kept there have begun, and emptied their nodes, so much longer ago. No daemon may run.
+    pub(crate) fn age_drains(&self, by: Duration) {
+        let store = ballast::store::Store::open(&self.path().join("state")).expect("nobody holds it");
+        let mut drains: Value = store.get("drains").expect("readable").expect("there are some");
+        let by = u64::try_from(by.as_millis()).expect("small");
+        for drain in drains.as_array_mut().into_iter().flatten() {
+            for key in ["since_ms", "emptied_at_ms"] {
+                drain[key] = drain[key].as_u64().expect("a time").saturating_sub(by).into();
+            }
+        }
+        store.put("drains", &drains).expect("writable");
+    }
+
     /// Replaces the configuration by any text.
     pub(crate) fn write_config(&self, text: &str) {
         replace(&self.path().join("daemon.toml"), text.as_bytes());

@@ -339,6 +339,7 @@ impl Stage {
             id: node.id.clone(),
             // Its own, whatever it announces.
             address: self.cluster.nodes.iter().find(|known| known.id == node.id).expect("ours").server.address(),
+            hostname: None,
             version: String::new(),
             zone: String::new(),
             tags: Vec::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::for_whom;
+use crate::marked;
 use crate::model::{Address, units};
 
 /// What taking nodes out is held to. Section `[scaling]`.
@@ -35,6 +35,23 @@ pub struct Scaling {
     pub cpu_max: f64,
     /// Nodes that may join.
     pub standby: Standby,
+}
+
+impl Scaling {
+    /// Keys whose values make no sense, each with what is accepted.
+    pub(crate) fn out_of_range(&self) -> Vec<(&'static str, String)> {
+        let Self { min_shards, max_shards, memory_max, cpu_max, .. } = self;
+        let mut wrong = Vec::new();
+        if !(*min_shards..=16384).contains(max_shards) {
+            wrong.push(("max_shards", format!("{max_shards} is out of range: {min_shards} to 16384 is accepted")));
+        }
+        for (key, share) in [("memory_max", memory_max), ("cpu_max", cpu_max)] {
+            if !(0.1..=1.0).contains(share) {
+                wrong.push((key, format!("{share} is out of range: 0.1 to 1 is accepted")));
+            }
+        }
+        wrong
+    }
 }
 
 /// What becomes of the policy's advice about the number of shards.
@@ -68,13 +85,13 @@ pub enum Victim {
 #[serde(default, deny_unknown_fields)]
 pub struct Standby {
     /// Their addresses.
-    #[serde(serialize_with = "for_whom::host")]
+    #[serde(serialize_with = "marked::host")]
     pub list: Vec<Address>,
     /// A file with an address a line, read when it is needed.
-    #[serde(serialize_with = "for_whom::path")]
+    #[serde(serialize_with = "marked::path")]
     pub file: Option<PathBuf>,
     /// A name and a port: each address of the name is one.
-    #[serde(serialize_with = "for_whom::host")]
+    #[serde(serialize_with = "marked::host")]
     pub dns: Option<Address>,
 }
 
