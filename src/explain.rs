@@ -131,7 +131,7 @@ impl Explanation {
         let blocked = report.snapshot.iter().flat_map(|seen| &seen.problems).find(|problem| problem.blocks_moves());
         let blocked = blocked.map(ToString::to_string);
         let answer = match (&report.outcome, mode) {
-            _ if present.moving > 0 => format!("slots move: {} are under way", present.moving),
+            _ if present.moving > 0 && mode.acts() => format!("slots move: {} are under way", present.moving),
             (_, Mode::Follower) => "nothing moves by this daemon: another one leads".to_owned(),
             (CycleOutcome::NotCollected { .. }, _) => "nothing moves: the cluster cannot be seen".to_owned(),
             (CycleOutcome::Planned, Mode::Auto) if report.mode == Mode::Auto => {

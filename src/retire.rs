@@ -86,6 +86,14 @@ pub fn next(node: &NodeId, snapshot: &Snapshot, away: Away) -> Next {
     {
         return Next::Wait(problem.to_string());
     }
+    if failed && let Some(orphan) = snapshot.replicas.iter().find(|replica| replica.of.is_none() && replica.id != *node)
+    {
+        // A replica does not forget whom it follows, and would bring it back.
+        return Next::Wait(format!(
+            "{} may still follow it: have it follow another one (CLUSTER REPLICATE)",
+            orphan.address
+        ));
+    }
     if snapshot.flags_of_primaries().any(|open| open.node == *node || peer(open) == node) {
         return Next::Wait("a slot is open from or to it".to_owned());
     }
@@ -101,8 +109,23 @@ pub fn next(node: &NodeId, snapshot: &Snapshot, away: Away) -> Next {
     let silent: Vec<&Address> = silent(snapshot).map(|(at, _)| at).collect();
     let answer = |at: &Address| !silent.contains(&at);
     let others = snapshot.members().filter(|(id, at)| *id != node && answer(at)).map(|(_, at)| at.clone()).collect();
-    let answers = snapshot.members().any(|(id, at)| id == node && answer(at));
+    let answers = !failed;
+    if answers && let Some((_, problem)) = silent_self(node, snapshot) {
+        // The others do not have it for dead: it may be there, and we cannot leave it blank.
+        return Next::Wait(problem.to_string());
+    }
     Next::Forget(Farewell { others, answers })
+}
+
+/// What is wrong with the node itself, if it does not answer.
+fn silent_self<'a>(node: &NodeId, snapshot: &'a Snapshot) -> Option<(&'a Address, &'a Problem)> {
+    let (_, at) = snapshot.members().find(|(id, _)| *id == node)?;
+    silent(snapshot).find(|(silent, _)| *silent == at)
+}
+
+/// Whether anybody is away who would be waited for.
+pub(crate) fn is_anyone_away(snapshot: &Snapshot) -> bool {
+    silent(snapshot).next().is_some()
 }
 
 /// Members that do not answer and own nothing: where they should, and what is wrong.

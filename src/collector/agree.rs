@@ -103,7 +103,8 @@ pub fn agree(views: &[View], silent: &Silent) -> Topology {
                 let detail = reason.cloned().or_else(|| {
                     suspicion.filter(|seen| seen.failed).map(|seen| format!("{} sees it as failed", seen.by))
                 });
-                problems.extend(detail.map(|detail| Problem::ReplicaUnreachable { node, detail }));
+                let failed = suspicion.is_some_and(|seen| seen.failed);
+                problems.extend(detail.map(|detail| Problem::ReplicaUnreachable { node, detail, failed }));
                 replicas.push(member);
             }
         }

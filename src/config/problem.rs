@@ -188,10 +188,16 @@ fn may_hold_secret(before: &str, line: &str) -> bool {
     const SECTIONS: [&str; 3] = ["cluster", "webhook", "lease"];
     let section = before.lines().rev().find_map(|line| line.trim_start().strip_prefix('['));
     let of = |name: &str| {
-        let first = name.trim_start_matches('[').split(['.', ']', '=', ' ']).next().unwrap_or_default();
-        SECTIONS.contains(&first.trim()) || name.contains("parameters")
+        let bare = |sign: char| "[]\"' \t".contains(sign);
+        let first =
+            name.trim_start_matches(bare).split(['.', ']', '=', ' ', '\t', '"', '\'']).next().unwrap_or_default();
+        SECTIONS.contains(&first) || name.contains("parameters")
     };
-    section.is_some_and(of) || of(line.trim_start()) || line.contains("password") || line.contains('@')
+    section.is_some_and(of)
+        || of(line.trim_start())
+        || line.contains("password")
+        || line.contains('@')
+        || line.contains("url")
 }
 
 /// What the reader says, without the value that it refuses: that may be a password whose quotes were forgotten.
@@ -203,7 +209,12 @@ pub(super) fn without_value(message: &str) -> String {
             return format!("{refusal}{kind}, expected {expected}");
         }
     }
-    message.to_owned()
+    // Ours quote what is no address, no size, no duration: a URL with a password may stand in its place.
+    let quoted = message.split_once('\'').and_then(|(before, rest)| Some((before, rest.rsplit_once('\'')?)));
+    match quoted {
+        Some((before, (value, after))) if value.contains('@') => format!("{before}what is given{after}"),
+        _ => message.to_owned(),
+    }
 }
 
 /// `text` with blanks in the place of the line that `place` is in, so that everything else stays where it is; `None` when

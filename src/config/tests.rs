@@ -287,6 +287,9 @@ fn a_secret_in_the_wrong_place_is_not_repeated_by_the_error() {
         ("webhook = [{ name = \"x\", url = \"https://h/T0/hunter2\", evnts = [] }]\n", "unknown field `evnts`"),
         ("[[webhook]]\nname = \"x\"\nurl = \"https://h/T0/B0\"\nsecrt = \"hunter2\"\n", "unknown field `secrt`"),
         ("[policy.parameters]\nkey = hunter2\n", "daemon.toml:2:"),
+        ("[ cluster ]\npasswort = \"hunter2\"\n", "unknown field `passwort`"),
+        ("[[ \"webhook\" ]]\nname = \"x\"\nadress = \"https://h/hunter2\"\n", "unknown field `adress`"),
+        ("[scaling.standby]\nlist = [\"redis://:hunter2@h\"]\n", "what is given"),
     ] {
         let error = refuses(text, &[], &[words]);
         for secret in ["hunter2", "184594917", "b00b1e5"] {

@@ -35,15 +35,15 @@ pub struct Drain {
     /// Whether it was seen without slots since.
     #[serde(default)]
     pub emptied: bool,
-    /// Unix time at which that was first so, milliseconds; 0 while it is not.
+    /// Unix time since which it is empty and members are away that would be told when it leaves, milliseconds; 0 while none is.
     #[serde(default)]
-    pub emptied_at_ms: u64,
+    pub away_since_ms: u64,
 }
 
 impl Drain {
     /// Whether members that do not answer are still to be waited for before it leaves.
     pub(super) const fn patience(&self, now_ms: u64) -> Away {
-        if self.emptied_at_ms > 0 && now_ms.saturating_sub(self.emptied_at_ms) > AWAY_MS {
+        if self.away_since_ms > 0 && now_ms.saturating_sub(self.away_since_ms) > AWAY_MS {
             Away::LeftBehind
         } else {
             Away::WaitedFor
@@ -140,9 +140,14 @@ impl Drains {
             why,
             forget,
             emptied: false,
-            emptied_at_ms: 0,
+            away_since_ms: 0,
         });
         Ok(&self.0[self.0.len() - 1])
+    }
+
+    /// Whether a node that is called so drains.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.0.iter().any(|drain| drain.is_called(name))
     }
 
     /// Lets a node have slots again. What was asked for before.
@@ -157,17 +162,19 @@ impl Drains {
     /// What was seen: those that are empty now for the first time, and those that have left the cluster.
     pub(super) fn see(&mut self, snapshot: &Snapshot, now_ms: u64) -> (Vec<Drain>, Vec<Drain>) {
         let mut emptied = Vec::new();
+        let away = retire::is_anyone_away(snapshot);
         for drain in &mut self.0 {
             let slots = snapshot.index_of(&drain.id).map_or(0, |index| snapshot.slots_of(index).len());
-            if slots > 0 {
-                (drain.emptied, drain.emptied_at_ms) = (false, 0);
-            } else if !drain.emptied {
-                (drain.emptied, drain.emptied_at_ms) = (true, now_ms);
+            if slots == 0 && !drain.emptied && !snapshot.has_failed(&drain.id) {
                 // One that died with slots has lost them to its replica: nobody emptied it.
-                if !snapshot.has_failed(&drain.id) {
-                    emptied.push(drain.clone());
-                }
+                emptied.push(drain.clone());
             }
+            drain.emptied = slots == 0;
+            drain.away_since_ms = match (drain.emptied && away, drain.away_since_ms) {
+                (false, _) => 0,
+                (true, 0) => now_ms,
+                (true, since_ms) => since_ms,
+            };
         }
         let gone = |drain: &Drain| retire::next(&drain.id, snapshot, drain.patience(now_ms)) == Next::Gone;
         let (left, stay) = std::mem::take(&mut self.0).into_iter().partition(gone);

@@ -55,7 +55,11 @@ impl Scale {
         let draining = snapshot.primaries.iter().filter(|node| node.is(Tag::Draining));
         let draining: Vec<Address> = draining.map(|node| node.address.clone()).collect();
         let shards = snapshot.primaries.len();
-        let growth = scaling.map_or(0, |scaling| scaling.growth as usize);
+        // What was wanted when there were fewer has come in part by now: whoever looks may see more than whoever said so.
+        let staying = snapshot.primaries.iter().filter(|node| !node.is(Tag::Draining)).count();
+        let growth = scaling
+            .filter(|scaling| scaling.growth > 0)
+            .map_or(0, |scaling| (scaling.shards as usize + scaling.growth as usize).saturating_sub(staying));
         let desired_shards = needed(snapshot, victim) + growth;
         let empty = snapshot.primaries.iter().filter(|node| is_done(node)).count();
         let mut reason = match draining.len() {

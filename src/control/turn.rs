@@ -248,6 +248,9 @@ pub(super) async fn settle(crew: &mut Crew, orders: &Orders) -> Option<Recovery>
         Ok(recovery) => {
             crew.past.note_slots(now_ms(), &recovery.moved, 0);
             crew.collector.slots_moved(&recovery.moved);
+            if !recovery.moved.is_empty() {
+                acting::keep_past(crew, orders).await;
+            }
             for (slot, why) in &recovery.held {
                 warn!(cycle = orders.cycle, %slot, why, "slot stays open");
             }

@@ -75,7 +75,7 @@ pub struct Foreign {
 pub struct Recovery {
     /// Slots of ours that were brought to an end, moved or not.
     pub settled: SlotSet,
-    /// Those of them that have another owner than when their migration began.
+    /// Those of migrations that are over which have another owner than when these began.
     #[serde(default)]
     pub moved: SlotSet,
     /// Slots of ours that are still open or in doubt, and why.

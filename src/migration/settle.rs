@@ -38,9 +38,11 @@ pub async fn recover(addresses: &[Address], context: &Context) -> Result<Recover
         info!(slots = %intent.slots, source = %intent.source, target = %intent.target, "taking up an unfinished migration");
         let known = (&Weights::default(), intent.started_at_ms);
         let ending = settle(&intent, addresses, SlotSet::default(), known, context).await;
-        moved.extend(ending.moved.iter());
         settled.extend(ending.moved.iter().chain(ending.stayed.iter().map(|(slot, _)| *slot)));
-        if !finish_if_settled(context, id, &ending) {
+        if finish_if_settled(context, id, &ending) {
+            // Once, when all of it is over: what is held is taken up again in each cycle.
+            moved.extend(ending.moved.iter());
+        } else {
             ours.push(intent.clone());
         }
         recovery.held.extend(ending.unsettled);

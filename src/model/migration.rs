@@ -72,7 +72,7 @@ impl MigrationReport {
     /// Whether any slot stayed for another reason than that somebody stopped it.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.stayed.iter().any(|(_, why)| why != Self::STOPPED && !why.starts_with(Self::CANCELLED))
+        self.stayed.iter().any(|(_, why)| why != Self::STOPPED && !why.contains(Self::CANCELLED))
     }
 }
 

@@ -272,6 +272,9 @@ pub enum Problem {
         node: Address,
         /// What went wrong.
         detail: String,
+        /// Whether primaries see it as failed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        failed: bool,
     },
     /// A node sees another one as failed or possibly failed.
     NodeSuspected {
@@ -371,7 +374,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PrimaryUnreachable { node, detail } => write!(f, "primary {node} cannot be reached: {detail}"),
-            Self::ReplicaUnreachable { node, detail } => write!(f, "replica {node} cannot be reached: {detail}"),
+            Self::ReplicaUnreachable { node, detail, .. } => write!(f, "replica {node} cannot be reached: {detail}"),
             Self::NodeSuspected { node, by, failed: true } => write!(f, "{by} sees {node} as failed"),
             Self::NodeSuspected { node, by, failed: false } => write!(f, "{by} cannot reach {node}"),
             Self::NodeLoading { node } => write!(f, "{node} is still loading its data set"),
@@ -475,9 +478,12 @@ impl Snapshot {
     /// Whether this member owns nothing and is seen as failed.
     #[must_use]
     pub fn has_failed(&self, node: &NodeId) -> bool {
-        self.problems
-            .iter()
-            .any(|problem| matches!(problem, Problem::MemberFailed { id: Some(failed), .. } if failed == node))
+        let replica = self.replicas.iter().find(|replica| replica.id == *node).map(|replica| &replica.address);
+        self.problems.iter().any(|problem| match problem {
+            Problem::MemberFailed { id, .. } => id.as_ref() == Some(node),
+            Problem::ReplicaUnreachable { node: at, failed, .. } => *failed && Some(at) == replica,
+            _ => false,
+        })
     }
 
     /// Where those of these nodes are reached that are primaries.

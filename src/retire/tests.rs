@@ -88,7 +88,11 @@ fn who_is_away_is_waited_for_and_then_left_behind() {
     let mut snapshot = emptied();
     (snapshot.replicas[1].of, snapshot.replicas[2].of) = (Some(1), Some(2));
     let (node, away) = (snapshot.primaries[3].id.clone(), snapshot.replicas[0].address.clone());
-    snapshot.problems.push(Problem::ReplicaUnreachable { node: away.clone(), detail: "no reply".into() });
+    snapshot.problems.push(Problem::ReplicaUnreachable {
+        node: away.clone(),
+        detail: "no reply".into(),
+        failed: false,
+    });
     assert!(matches!(next(&node, &snapshot, Away::WaitedFor), Next::Wait(why) if why.contains(&away.to_string())));
     let Next::Forget(farewell) = next(&node, &snapshot, Away::LeftBehind) else { panic!("it was waited for") };
     assert!(farewell.answers && farewell.others.len() == 5 && !farewell.others.contains(&away), "{farewell:?}");

@@ -39,7 +39,11 @@ impl Control {
     fn keep_all(&mut self, report: &CycleReport, why: &str) {
         // One that was seen empty may be about to be taken away: it goes, and another one comes. So does one that has just lost its
         // last slots, and may have become a replica by that.
-        let lost = |id: &NodeId| report.migrations.iter().any(|moved| moved.source == *id);
+        let Some(seen) = self.status.seen.clone() else { return };
+        let lost = |id: &NodeId| {
+            let moved = |slot| report.migrations.iter().any(|it| it.source == *id && it.moved.contains(slot));
+            seen.index_of(id).is_some_and(|index| seen.slots_of(index).iter().all(moved))
+        };
         let stays = |drain: &&Drain| !drain.emptied && !lost(&drain.id);
         let leaving: Vec<String> = self.drains.of(BY_SCALING).filter(stays).map(|drain| drain.id.to_string()).collect();
         for node in leaving {

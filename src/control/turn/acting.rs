@@ -57,6 +57,11 @@ pub(super) async fn act(
         // What an earlier plan promised, these moves have changed.
         crew.promise = Promise::of(&turn.report);
     }
+    keep_past(crew, orders).await;
+}
+
+/// Budgets and cool-downs outlive this process.
+pub(super) async fn keep_past(crew: &Crew, orders: &Orders) {
     let (keeper, past) = (orders.keeper.clone(), crew.past.clone());
     if let Ok(Err(error)) = tokio::task::spawn_blocking(move || keeper.put(key::PAST, &past)).await {
         warn!(error = %chain(&error), "a restart will not know what was moved");

@@ -111,13 +111,13 @@ impl Home {
         ));
     }
 
-    /// Has the drains that are kept there have begun, and emptied their nodes, so much longer ago. No daemon may run.
+    /// Has the drains that are kept there have begun, and have waited for those who are away, so much longer ago. No daemon may run.
     pub(crate) fn age_drains(&self, by: Duration) {
         let store = ballast::store::Store::open(&self.path().join("state")).expect("nobody holds it");
         let mut drains: Value = store.get("drains").expect("readable").expect("there are some");
         let by = u64::try_from(by.as_millis()).expect("small");
         for drain in drains.as_array_mut().into_iter().flatten() {
-            for key in ["since_ms", "emptied_at_ms"] {
+            for key in ["since_ms", "away_since_ms"] {
                 drain[key] = drain[key].as_u64().expect("a time").saturating_sub(by).into();
             }
         }
