@@ -22,7 +22,7 @@ pub struct Drain {
     /// Where it was reached when that was asked for.
     pub address: Address,
     /// What it announced as its host name then, if it did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub hostname: Option<String>,
     /// Unix time, milliseconds.
     pub since_ms: u64,

@@ -152,7 +152,7 @@ pub struct Primary {
     /// Where clients reach it.
     pub address: Address,
     /// What it announces as its host name (`cluster-announce-hostname`), if it does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub hostname: Option<String>,
     /// `redis 7.0.15`, `valkey 9.1.0`; empty while it has not answered.
     pub version: String,
@@ -199,7 +199,7 @@ pub struct Replica {
     /// Where clients reach it.
     pub address: Address,
     /// What it announces as its host name, if it does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub hostname: Option<String>,
     /// The primary that it follows, if it is one of [`Snapshot::primaries`].
     pub of: Option<NodeIndex>,
@@ -273,7 +273,7 @@ pub enum Problem {
         /// What went wrong.
         detail: String,
         /// Whether primaries see it as failed.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        #[serde(default)]
         failed: bool,
     },
     /// A node sees another one as failed or possibly failed.
@@ -320,8 +320,8 @@ pub enum Problem {
     },
     /// A member that owns no slot has failed. It is no longer counted as a primary; it may return, or be forgotten.
     MemberFailed {
-        /// Its id; empty in what older versions kept.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        /// Its id; absent in what older versions kept.
+        #[serde(default)]
         id: Option<NodeId>,
         /// Where it should answer.
         node: Address,

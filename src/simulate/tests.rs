@@ -78,7 +78,7 @@ fn a_week_of_days_and_nights_is_followed_and_noise_is_not() {
     let play = |wave: &str| {
         let mut week = builtin("week").expect("there is one").expect("it reads");
         // Fewer looks, each with what the collector would know by then.
-        week.cycle = std::time::Duration::from_secs(600);
+        week.cycle = std::time::Duration::from_secs(900);
         (week.collector.fast_half_life, week.collector.freeze) = (week.cycle, week.cycle);
         if wave.is_empty() {
             (week.load.wave, week.load.utilisation) = (None, 0.55);
