@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{CycleOutcome, CycleReport, Mode, Move, Realised, SlotId};
 pub use ask::{Question, Unexplained, explain};
-pub use words::ago;
-use words::{address, imbalance, migration, moves, refusals};
+use words::{address, migration, moves, refusals};
+pub use words::{ago, imbalance};
 
 /// What happened, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,7 +197,7 @@ impl Explanation {
         for text in refusals(report) {
             self.because("guard", text);
         }
-        if let Some(text) = imbalance(report) {
+        if let Some(text) = imbalance(&report.predictions, !report.approved.is_empty()) {
             self.because("imbalance", text);
         }
     }

@@ -9,6 +9,7 @@ use super::daemon::Daemon;
 use super::outcome::Outcome;
 use super::screen::Screen;
 use crate::control::{Status, Waiting};
+use crate::explain::imbalance;
 use crate::model::{Address, NodeId, SlotSet, units};
 
 /// Which plan, and what becomes of it.
@@ -50,12 +51,8 @@ fn text(waiting: &Waiting, addresses: &BTreeMap<NodeId, Address>) -> String {
         waiting.cycle,
         waiting.moves.len()
     );
-    let effect = waiting.predictions.iter().map(|(name, seen)| {
-        format!("{name} {:.2} -> {:.2} (at best {:.2})", seen.imbalance_before, seen.imbalance_after, seen.floor)
-    });
-    let effect: Vec<String> = effect.collect();
-    if !effect.is_empty() {
-        text.push_str(&format!("  imbalance: {}\n", effect.join(", ")));
+    if let Some(effect) = imbalance(&waiting.predictions, true) {
+        text.push_str(&format!("  imbalance: {effect}\n"));
     }
     if !waiting.summary.is_empty() {
         text.push_str(&format!("  the policy, of all that it proposed: {}\n", waiting.summary));

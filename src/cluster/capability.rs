@@ -63,11 +63,15 @@ impl fmt::Display for Server {
 }
 
 impl Server {
-    /// Valkey 8.0.0 to 8.0.2 end themselves soon after a failover while they count load per slot (valkey#1912, met by our tests:
-    /// `docs/traps.md`).
+    /// The first and the last Valkey that end themselves soon after a failover while they count load per slot (valkey#1912, met by our
+    /// tests: `docs/traps.md`).
+    pub const DIES_OF_STATISTICS: (Version, Version) = (Version(8, 0, 0), Version(8, 0, 2));
+
+    /// Whether it is one of these.
     #[must_use]
     pub fn dies_of_statistics(self) -> bool {
-        self.kind == ServerKind::Valkey && (Version(8, 0, 0)..=Version(8, 0, 2)).contains(&self.version)
+        let (first, last) = Self::DIES_OF_STATISTICS;
+        self.kind == ServerKind::Valkey && (first..=last).contains(&self.version)
     }
 }
 

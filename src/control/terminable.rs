@@ -10,8 +10,7 @@ use crate::model::Tag;
 pub fn terminable(name: &str, status: &Status, now_ms: u64) -> Result<String, String> {
     status.is_fresh(now_ms)?;
     let snapshot = status.seen.as_deref().ok_or("the cluster was not seen yet")?;
-    let meant = snapshot.primaries.iter().filter(|node| node.is_called(name)).count()
-        + snapshot.replicas.iter().filter(|node| node.is_called(name)).count();
+    let meant = snapshot.called(name).count();
     if meant > 1 {
         return Err(format!("'{name}' means {meant} nodes: give its address, or more digits of its id"));
     }

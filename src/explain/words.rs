@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::model::{CycleReport, MigrationReport, NodeId, SlotSet, units};
+use crate::model::{CycleReport, MigrationReport, NodeId, Prediction, SlotSet, units};
 
 /// Lines about moves, at most: a plan may have a thousand, and a person reads a screen.
 const MOVES_MAX: usize = 12;
@@ -61,13 +61,14 @@ pub(super) fn refusals(report: &CycleReport) -> Vec<String> {
     report.refusals.iter().map(line).collect()
 }
 
-/// How even it was, and would be.
-pub(super) fn imbalance(report: &CycleReport) -> Option<String> {
-    let each = |(name, seen): (&String, &crate::model::Prediction)| {
-        let then = if report.approved.is_empty() { String::new() } else { format!(" -> {:.2}", seen.imbalance_after) };
+/// How even it was and, where anything `moves`, would be; nothing where nothing is measured.
+#[must_use]
+pub fn imbalance(predictions: &BTreeMap<String, Prediction>, moves: bool) -> Option<String> {
+    let each = |(name, seen): (&String, &Prediction)| {
+        let then = if moves { format!(" -> {:.2}", seen.imbalance_after) } else { String::new() };
         format!("{name} {:.2}{then} (at best {:.2})", seen.imbalance_before, seen.floor)
     };
-    let all: Vec<String> = report.predictions.iter().map(each).collect();
+    let all: Vec<String> = predictions.iter().map(each).collect();
     (!all.is_empty()).then(|| all.join(", "))
 }
 

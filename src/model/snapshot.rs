@@ -486,6 +486,12 @@ impl Snapshot {
         })
     }
 
+    /// Every node that a person who says `name` may mean.
+    pub fn called(&self, name: &str) -> impl Iterator<Item = &NodeId> {
+        let primaries = self.primaries.iter().filter(move |node| node.is_called(name)).map(|node| &node.id);
+        primaries.chain(self.replicas.iter().filter(move |node| node.is_called(name)).map(|node| &node.id))
+    }
+
     /// Where those of these nodes are reached that are primaries.
     #[must_use]
     pub fn addresses<'a>(&self, ids: impl IntoIterator<Item = &'a NodeId>) -> BTreeMap<NodeId, Address> {

@@ -67,9 +67,7 @@ impl Control {
     /// The id of the primary or replica that somebody calls `name`, or that name where it means none or several.
     fn called(&self, name: &str) -> String {
         let Some(seen) = self.status.seen.as_ref().filter(|_| !self.drains.knows(name)) else { return name.to_owned() };
-        let primaries = seen.primaries.iter().filter(|node| node.is_called(name)).map(|node| &node.id);
-        let replicas = seen.replicas.iter().filter(|node| node.is_called(name)).map(|node| &node.id);
-        match primaries.chain(replicas).collect::<Vec<_>>().as_slice() {
+        match seen.called(name).collect::<Vec<_>>().as_slice() {
             [id] => id.to_string(),
             _ => name.to_owned(),
         }

@@ -1,6 +1,5 @@
 //! Leading and following: what other daemons on the same cluster told, and taking over from them.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -11,10 +10,9 @@ use super::super::keeper::key;
 use super::super::peers::{Peers, read};
 use super::{Control, Promotion};
 use crate::clock::now_ms;
-use crate::guard::Past;
 use crate::lease::Shared;
-use crate::model::{Mode, NodeId, Trigger};
-use crate::scaling::Scaler;
+use crate::model::{Mode, Trigger};
+use crate::store::Store;
 use crate::telemetry::chain;
 
 /// For so long an answer waits until the other daemons know of what it promises, and an end until the lease is given back.
@@ -80,28 +78,28 @@ impl Control {
     fn adopt(&mut self, shared: &Shared) {
         if let Some(standing) = read(shared, key::STANDING) {
             self.standing = standing;
-            self.keep_here(key::STANDING, &self.standing);
+            keep_here(&self.keeper.store, key::STANDING, &self.standing);
         }
         if let Some(drains) = read(shared, key::DRAINS) {
             self.drains = drains;
-            self.keep_here(key::DRAINS, &self.drains);
+            keep_here(&self.keeper.store, key::DRAINS, &self.drains);
             self.drains_no_more();
             self.show_drains();
         }
         if let Some(waiting) = read(shared, key::WAITING) {
             self.waiting_plan = waiting;
             self.show_waiting();
-            self.keep_here(key::WAITING, &self.waiting_plan);
+            keep_here(&self.keeper.store, key::WAITING, &self.waiting_plan);
         }
         if let Some(rejected) = read(shared, key::REJECTED) {
             self.rejected = rejected;
-            self.keep_here(key::REJECTED, &self.rejected);
+            keep_here(&self.keeper.store, key::REJECTED, &self.rejected);
         }
         let promotion = read::<Option<Promotion>>(shared, key::PROMOTION);
         let promotion = promotion.map(|kept| kept.filter(|kept| kept.holds(&self.config.policy)));
         if let Some(promotion) = promotion.filter(|promotion| *promotion != self.promotion) {
             self.promotion = promotion;
-            self.keep_here(key::PROMOTION, &self.promotion);
+            keep_here(&self.keeper.store, key::PROMOTION, &self.promotion);
             let (source, parameters) = Promotion::decides(self.promotion.as_ref(), &self.config.policy);
             self.waiting = None;
             self.feed.turn_to(source, parameters);
@@ -109,20 +107,18 @@ impl Control {
         self.status.scaling = read(shared, key::SCALING).flatten();
         // While a turn has the crew it looks and does nothing; the next time will do.
         let Some(crew) = &mut self.crew else { return };
-        let past: Option<Past> = read(shared, key::PAST);
-        let scaler: Option<Scaler> = read(shared, key::SCALER);
-        let members: Option<BTreeSet<NodeId>> = read(shared, key::MEMBERS);
-        crew.past = past.clone().unwrap_or_else(|| std::mem::take(&mut crew.past));
-        crew.sizing.scaler = scaler.clone().unwrap_or_else(|| std::mem::take(&mut crew.sizing.scaler));
-        crew.members = members.clone().or_else(|| crew.members.take());
-        past.iter().for_each(|past| self.keep_here(key::PAST, past));
-        scaler.iter().for_each(|scaler| self.keep_here(key::SCALER, scaler));
-        members.iter().for_each(|members| self.keep_here(key::MEMBERS, members));
-    }
-
-    fn keep_here<T: serde::Serialize>(&self, key: &str, value: &T) {
-        if let Err(error) = self.keeper.store.put(key, value) {
-            warn!(key, error = %chain(&error), "a restart will not know what another daemon told");
+        let store = &self.keeper.store;
+        if let Some(past) = read(shared, key::PAST) {
+            keep_here(store, key::PAST, &past);
+            crew.past = past;
+        }
+        if let Some(scaler) = read(shared, key::SCALER) {
+            keep_here(store, key::SCALER, &scaler);
+            crew.sizing.scaler = scaler;
+        }
+        if let Some(members) = read(shared, key::MEMBERS) {
+            keep_here(store, key::MEMBERS, &members);
+            crew.members = Some(members);
         }
     }
 
@@ -172,5 +168,11 @@ impl Control {
             self.keep_standing();
             self.settle_mode(Mode::Paused, "ballast", false);
         }
+    }
+}
+
+fn keep_here<T: serde::Serialize>(store: &Store, key: &str, value: &T) {
+    if let Err(error) = store.put(key, value) {
+        warn!(key, error = %chain(&error), "a restart will not know what another daemon told");
     }
 }

@@ -2,22 +2,22 @@
 
 use tracing::{info, warn};
 
-use super::super::drains::Drain;
 use super::{Crew, Orders, Turn, may_leave};
 use crate::clock::now_ms;
-use crate::model::Snapshot;
+use crate::model::{NodeId, Snapshot};
 use crate::retire::{self, Next, Rehoming};
 use crate::telemetry::chain;
 
 /// Takes out the nodes that are to leave and are empty, one step a cycle for each; the next look decides what follows.
 pub(super) async fn departures(crew: &Crew, orders: &Orders, turn: &Turn, snapshot: &Snapshot) {
-    let leaving = orders.leaving.borrow().clone();
+    let leaving: Vec<NodeId> = orders.leaving.borrow().iter().map(|drain| drain.id.clone()).collect();
     if leaving.is_empty() || !may_leave(orders).await {
         return;
     }
-    for Drain { id, address, .. } in &leaving {
+    for id in &leaving {
         // Somebody may have changed their mind while slots moved.
         let Some(drain) = orders.leaving.borrow().iter().find(|drain| drain.id == *id).cloned() else { continue };
+        let address = &drain.address;
         // What has just moved is not in the snapshot.
         if turn.report.migrations.iter().any(|moved| moved.source == *id || moved.target == *id) {
             continue;

@@ -26,17 +26,15 @@ const fn v(major: u16, minor: u16, patch: u16) -> Version {
     Version(major, minor, patch)
 }
 
-const DIES_OF_STATISTICS: Build = Build {
-    kind: ServerKind::Valkey,
-    versions: (v(8, 0, 0), v(8, 0, 2)),
-    matters: |node, _| node.can.as_ref().is_some_and(|can| can.slot_stats == SlotStatsState::On),
-    harm: "ends itself soon after a failover while it counts load per slot",
-    fix: "upgrade to a later 8.0; or CONFIG SET cluster-slot-stats-enabled no, and load is sampled",
-    source: "valkey#1912, met by our tests: docs/traps.md",
-};
-
 const BUILDS: &[Build] = &[
-    DIES_OF_STATISTICS,
+    Build {
+        kind: ServerKind::Valkey,
+        versions: Server::DIES_OF_STATISTICS,
+        matters: |node, _| node.can.as_ref().is_some_and(|can| can.slot_stats == SlotStatsState::On),
+        harm: "ends itself soon after a failover while it counts load per slot",
+        fix: "upgrade to a later 8.0; or CONFIG SET cluster-slot-stats-enabled no, and load is sampled",
+        source: "valkey#1912, met by our tests: docs/traps.md",
+    },
     Build {
         kind: ServerKind::Valkey,
         versions: (v(9, 0, 0), v(9, 0, 4)),
